@@ -1,0 +1,39 @@
+"""Combinations of settings that can't work, told before the server starts."""
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning, register
+
+
+@register()
+def processes_need_redis(app_configs: object, **kwargs: object) -> list[CheckMessage]:
+    if settings.WEB_CONCURRENCY > 1 and not settings.REDIS_URL:
+        return [
+            Error(
+                "Several server processes without Redis: an alert taken by one would not reach pages of another.",
+                hint="Set REDIS_URL, or WEB_CONCURRENCY=1.",
+                id="ingestcloud.E001",
+            )
+        ]
+    return []
+
+
+@register()
+def limits_are_positive(app_configs: object, **kwargs: object) -> list[CheckMessage]:
+    return [
+        Error(f"{name} must be at least 1.", id="ingestcloud.E002")
+        for name in ("INGEST_MAX_EVENTS", "INGEST_MAX_BYTES")
+        if getattr(settings, name) < 1
+    ]
+
+
+@register(deploy=True)
+def sqlite_has_one_writer(app_configs: object, **kwargs: object) -> list[CheckMessage]:
+    if settings.WEB_CONCURRENCY > 1 and settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+        return [
+            Warning(
+                "Several server processes write to one SQLite file, one at a time.",
+                hint="Set DATABASE_URL to a PostgreSQL database.",
+                id="ingestcloud.W001",
+            )
+        ]
+    return []

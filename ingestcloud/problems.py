@@ -1,0 +1,103 @@
+"""Every error to an API client in one shape: RFC 9457 `application/problem+json`.
+
+A body is `{"type": "about:blank", "title", "status", "code", "detail"}` and, for a batch with
+bad events, `"errors": [{"index", "field", "code", "detail"}]`. `code` is stable, `detail` is for people.
+"""
+
+import json
+import logging
+from http import HTTPStatus
+
+from django.core.exceptions import PermissionDenied
+from django.db import InterfaceError, OperationalError
+from django.http import Http404, HttpRequest, HttpResponse
+from rest_framework import exceptions
+
+logger = logging.getLogger(__name__)
+
+CONTENT_TYPE = "application/problem+json"
+API_PREFIXES = ("/v1/", "/api/")
+
+
+class StorageUnavailable(exceptions.APIException):
+    """The database does not answer; the client should send the same bytes again."""
+
+    status_code = 503
+    default_code = "storage_unavailable"
+    default_detail = "Nothing could be stored just now, and nothing was kept. Send the same bytes again."
+    wait = 5  # seconds: long enough for a database to fail over, short enough for an alert
+
+
+def problem(
+    status: int,
+    code: str,
+    detail: str,
+    errors: list[dict[str, object]] | None = None,
+    headers: dict[str, str] | None = None,
+) -> HttpResponse:
+    """An error as a response; `errors` names the bad events of a batch."""
+    body: dict[str, object] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": code,
+        "detail": detail,
+    }
+    if errors is not None:
+        body["errors"] = errors
+    return HttpResponse(json.dumps(body), status=status, content_type=CONTENT_TYPE, headers=headers)
+
+
+def exception_handler(exc: Exception, context: dict[str, object]) -> HttpResponse | None:
+    """DRF's `EXCEPTION_HANDLER`: its own exceptions, Django's, and a database that does not answer.
+
+    Anything else is a fault of ours; `None` lets it be raised and logged.
+    """
+    if isinstance(exc, Http404):
+        exc = exceptions.NotFound()
+    elif isinstance(exc, PermissionDenied):
+        exc = exceptions.PermissionDenied()
+    elif isinstance(exc, OperationalError | InterfaceError):
+        logger.error("The database did not answer: %s", exc)
+        exc = StorageUnavailable()
+    if not isinstance(exc, exceptions.APIException):
+        return None
+    headers = {}
+    if auth_header := getattr(exc, "auth_header", None):
+        headers["WWW-Authenticate"] = auth_header
+    if wait := getattr(exc, "wait", None):
+        headers["Retry-After"] = str(int(wait))
+    code = getattr(exc.detail, "code", exc.default_code)
+    return problem(exc.status_code, code, str(exc.detail), getattr(exc, "errors", None), headers)
+
+
+DETAILS = {
+    400: "The request can't be understood, or this site does not answer to the name in its Host header.",
+    403: "This is not allowed.",
+    404: "There is nothing at this address.",
+    405: "This address does not take this method.",
+    413: "The body is larger than this address takes.",
+    500: "Something failed on our side. It has been logged.",
+}
+
+
+class ProblemDetailsMiddleware:
+    """Gives the errors that Django or a view makes for itself the one shape, where the client is a program."""
+
+    def __init__(self, get_response):
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        if response.status_code < 400 or response["Content-Type"] == CONTENT_TYPE or not is_api(request):
+            return response
+        status = response.status_code
+        code = HTTPStatus(status).phrase.lower().replace(" ", "_")
+        kept = {name: response[name] for name in ("Allow", "Retry-After") if name in response}
+        return problem(status, code, DETAILS.get(status, HTTPStatus(status).description), headers=kept)
+
+
+def is_api(request: HttpRequest) -> bool:
+    """Whether the client is a program: by the address, or because it asks for JSON and not for a page."""
+    accept = request.headers.get("Accept", "")
+    return request.path_info.startswith(API_PREFIXES) or ("json" in accept and "html" not in accept)

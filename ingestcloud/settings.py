@@ -1,0 +1,162 @@
+"""All settings, from the environment, closed by default.
+
+Every variable is described in docs/operations.md; a test fails where one is not.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from django.urls import reverse_lazy
+from environs import Env, EnvError
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+env = Env(eager=True)
+# `make run` keeps what it makes for itself in .env; the process's own environment wins.
+env.read_env(str(BASE_DIR / ".env"), recurse=False)
+
+
+def required(name: str, hint: str) -> str:
+    value = env.str(name, "").strip()
+    if not value:
+        raise SystemExit(f"{name} is not set: {hint}")
+    return value
+
+
+try:
+    DEBUG = env.bool("DEBUG", False)
+    HTTPS = env.bool("HTTPS", not DEBUG)
+    SECRET_KEY = required(
+        "SECRET_KEY", "put a long random string of your own into the environment, or use `make run`."
+    )
+    ALLOWED_HOSTS = [
+        host.strip()
+        for host in required(
+            "ALLOWED_HOSTS", "name the hosts this site is reached by, comma-separated, or use `make run`."
+        ).split(",")
+    ]
+    DATABASES: dict[str, Any] = {
+        "default": env.dj_db_url("DATABASE_URL", f"sqlite:///{BASE_DIR / 'ingestcloud.sqlite3'}")
+    }
+    REDIS_URL = env.str("REDIS_URL", "")
+    WEB_CONCURRENCY = env.int("WEB_CONCURRENCY", 1)
+    INGEST_MAX_EVENTS = env.int("INGEST_MAX_EVENTS", 1000)
+    INGEST_MAX_BYTES = env.int("INGEST_MAX_BYTES", 5 * 1024 * 1024)
+    LOG_LEVEL = env.log_level("LOG_LEVEL", "INFO")
+except EnvError as error:
+    raise SystemExit(f"A setting in the environment is wrong: {error}") from error
+except ValueError as error:
+    raise SystemExit(f"DATABASE_URL is wrong: {error}") from error
+
+INSTALLED_APPS = [
+    "daphne",  # before staticfiles: it replaces runserver
+    "unfold",
+    "unfold.contrib.filters",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "channels",
+    "ingestcloud.apps.IngestCloudConfig",
+    "devices",
+    "alerts",
+    "ingest",
+]
+
+MIDDLEWARE = [
+    "ingestcloud.problems.ProblemDetailsMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "ingestcloud.urls"
+ASGI_APPLICATION = "ingestcloud.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    DATABASES["default"].setdefault("OPTIONS", {}).update(
+        # One writer at a time: take the lock at BEGIN, so that waiting for it works, and
+        # let every commit reach the disk before it is acknowledged.
+        transaction_mode="IMMEDIATE",
+        timeout=20,
+        init_command="PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
+    )
+else:
+    # CONN_MAX_AGE does nothing for views under ASGI; the pool does. A wrong password shows
+    # as a pool timeout, so that is short.
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+    DATABASES["default"].setdefault("OPTIONS", {}).setdefault("pool", {"min_size": 1, "max_size": 10, "timeout": 5})
+
+CHANNEL_LAYERS: dict[str, Any] = {
+    "default": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {"hosts": [REDIS_URL], "prefix": "ingestcloud"},
+    }
+    if REDIS_URL
+    else {"BACKEND": "channels.layers.InMemoryChannelLayer"}
+}
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+LOGIN_URL = reverse_lazy("login")
+LOGIN_REDIRECT_URL = reverse_lazy("live_alerts")
+LOGOUT_REDIRECT_URL = LOGIN_URL
+
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SESSION_COOKIE_NAME = "ingestcloud_session"
+CSRF_COOKIE_NAME = "ingestcloud_csrf"
+SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
+# The proxy that ends TLS redirects; devices post to the same port and must never be redirected.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W008", "security.W021"]
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "DEFAULT_PERMISSION_CLASSES": [],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "EXCEPTION_HANDLER": "ingestcloud.problems.exception_handler",
+}
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
+    "loggers": {"django": {"handlers": [], "propagate": True}},
+}

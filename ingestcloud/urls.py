@@ -1,0 +1,19 @@
+"""The site's addresses. `POST /v1/ingest` takes a shorter way in `ingestcloud.asgi`; the view is the same."""
+
+from django.contrib import admin
+from django.contrib.auth.views import LoginView, LogoutView
+from django.urls import include, path
+from django.views.generic import RedirectView
+
+from ingestcloud.health import healthz, readyz
+
+urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="live_alerts")),
+    path("healthz", healthz),
+    path("readyz", readyz),
+    path("login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
+    path("logout/", LogoutView.as_view(), name="logout"),
+    path("admin/", admin.site.urls),
+    path("alerts/", include("alerts.urls")),
+    path("", include("ingest.urls")),
+]
