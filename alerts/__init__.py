@@ -1,0 +1,1 @@
+"""Security alerts: stored, broadcast, shown on the live page."""

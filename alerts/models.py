@@ -1,0 +1,62 @@
+"""Security alerts: the events that somebody must look at."""
+
+from django.db import models
+
+from devices.models import Device, Tenant
+
+
+class Severity(models.TextChoices):
+    INFO = "info"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+
+class Status(models.TextChoices):
+    OPEN = "open"
+    ACKNOWLEDGED = "acknowledged"
+    RESOLVED = "resolved"
+
+
+class SecurityAlertQuerySet(models.QuerySet["SecurityAlert"]):
+    def for_user(self, user) -> "SecurityAlertQuerySet":
+        """The alerts `user` may see: all for a superuser, else those of the tenants they are a member of."""
+        if user.is_authenticated and user.is_active and user.is_superuser:
+            return self
+        return self.filter(tenant__in=Tenant.objects.for_user(user))
+
+    def open(self) -> "SecurityAlertQuerySet":
+        return self.filter(status=Status.OPEN)
+
+
+class SecurityAlert(models.Model):
+    """A stored security event.
+
+    Ids grow in commit order (see `alerts.storage`), so "all after id N" has no gaps.
+    """
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+")
+    device = models.ForeignKey(
+        Device, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
+    )
+    batch_id = models.BigIntegerField()
+    timestamp = models.DateTimeField(help_text="The device's clock.")
+    received_at = models.DateTimeField(help_text="Our clock.")
+    title = models.TextField()
+    severity = models.CharField(max_length=8, choices=Severity.choices)
+    source_ip = models.GenericIPAddressField(null=True, blank=True)
+    destination_ip = models.GenericIPAddressField(null=True, blank=True)
+    description = models.TextField(blank=True)
+    status = models.CharField(max_length=12, choices=Status.choices, default=Status.OPEN)
+
+    objects = SecurityAlertQuerySet.as_manager()
+
+    class Meta:
+        db_table = "security_alerts"
+        ordering = ["-id"]
+        # "This tenant, newest first" and "this tenant, after id N": the page, the socket, the admin.
+        indexes = [models.Index(fields=["tenant", "id"], name="security_alerts_tenant_id")]
+
+    def __str__(self) -> str:
+        return self.title

@@ -1,0 +1,20 @@
+"""An alert as clients see it: the `data` of a frame on the socket, and of the page."""
+
+from alerts.models import SecurityAlert
+
+
+def represent(alert: SecurityAlert) -> dict[str, object]:
+    """`alert` as JSON-ready values; its tenant and device must be loaded."""
+    return {
+        "id": alert.pk,
+        "tenant": {"slug": alert.tenant.slug, "name": alert.tenant.name},
+        "device": {"id": alert.device_id, "name": alert.device.name},
+        "timestamp": alert.timestamp.isoformat(),
+        "received_at": alert.received_at.isoformat(),
+        "title": alert.title,
+        "severity": alert.severity,
+        "source_ip": alert.source_ip,
+        "destination_ip": alert.destination_ip,
+        "description": alert.description,
+        "status": alert.status,
+    }

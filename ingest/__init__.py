@@ -1,0 +1,1 @@
+"""The ingest endpoint: check a batch, store it, acknowledge it."""
