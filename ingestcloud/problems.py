@@ -62,7 +62,7 @@ def exception_handler(exc: Exception, context: dict[str, object]) -> HttpRespons
         exc = StorageUnavailable()
     if not isinstance(exc, exceptions.APIException):
         return None
-    headers = {}
+    headers = dict(getattr(exc, "headers", {}))
     if auth_header := getattr(exc, "auth_header", None):
         headers["WWW-Authenticate"] = auth_header
     if wait := getattr(exc, "wait", None):

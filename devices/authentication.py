@@ -1,0 +1,79 @@
+"""Who is sending: the device key in the `X-Device-Key` header."""
+
+import time
+
+from django.contrib.auth.models import AnonymousUser
+from django.db.models.signals import post_delete, post_save
+from django.utils import timezone
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
+
+from devices.models import KEY_START, Device, DeviceKey, Tenant, key_digest
+
+KNOWN_FOR = 10.0  # seconds that a key found is trusted without asking the database again
+KNOWN_AT_MOST = 10_000
+
+
+class KnownKeys:
+    """Keys seen a moment ago, in this process. Any change to a key, a device or a tenant here clears it.
+
+    A change made by another process is noticed when the batch is stored, in the same transaction.
+    """
+
+    def __init__(self) -> None:
+        self._keys: dict[str, tuple[DeviceKey, float]] = {}
+
+    def get(self, digest: str) -> DeviceKey | None:
+        key, until = self._keys.get(digest, (None, 0.0))
+        return key if time.monotonic() < until and key is not None and key.is_usable(timezone.now()) else None
+
+    def add(self, key: DeviceKey) -> None:
+        if len(self._keys) >= KNOWN_AT_MOST:
+            self.clear()
+        self._keys[key.digest] = (key, time.monotonic() + KNOWN_FOR)
+
+    def clear(self, **kwargs: object) -> None:
+        self._keys.clear()
+
+
+known_keys = KnownKeys()
+for model in (DeviceKey, Device, Tenant):
+    post_save.connect(known_keys.clear, sender=model)
+    post_delete.connect(known_keys.clear, sender=model)
+
+
+class InvalidDeviceKey(AuthenticationFailed):
+    """401, the same for an unknown, revoked, expired or malformed key: a guesser learns nothing."""
+
+    default_code = "invalid_device_key"
+    default_detail = "The X-Device-Key header is missing, or its key is not valid."
+
+
+class DeviceKeyAuthentication(BaseAuthentication):
+    """`request.auth` is the DeviceKey, with its device and tenant. A device is not a user."""
+
+    def authenticate(self, request: Request) -> tuple[AnonymousUser, DeviceKey]:
+        digest = self._digest(request)
+        key = known_keys.get(digest)
+        if key is None:
+            key = DeviceKey.objects.usable().select_related("device__tenant").filter(digest=digest).first()
+            if key is None:
+                raise InvalidDeviceKey
+            known_keys.add(key)
+        return AnonymousUser(), key
+
+    def authenticate_header(self, request: Request) -> str:
+        """Makes the refusal a 401 with this `WWW-Authenticate`."""
+        return 'DeviceKey realm="ingest"'
+
+    def needs_database(self, request: Request) -> bool:
+        """Whether `authenticate` would block on a look-up."""
+        return known_keys.get(self._digest(request)) is None
+
+    @staticmethod
+    def _digest(request: Request) -> str:
+        plaintext = request.headers.get("X-Device-Key", "")
+        if not plaintext.startswith(KEY_START):
+            raise InvalidDeviceKey
+        return key_digest(plaintext)

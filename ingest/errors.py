@@ -1,0 +1,82 @@
+"""Why a batch is refused. Status and code are a retry contract: none of these is worth a retry."""
+
+from rest_framework import exceptions
+
+
+class MalformedBatch(exceptions.APIException):
+    """400: not a JSON array, or not readable at all."""
+
+    status_code = 400
+    default_code = "malformed_json"
+
+
+class InvalidEvents(exceptions.APIException):
+    """400: some events are wrong; `errors` names every one by index and field."""
+
+    status_code = 400
+    default_code = "invalid_events"
+
+    def __init__(self, errors: list[dict[str, object]]) -> None:
+        self.errors = errors
+        bad = len({error["index"] for error in errors})
+        super().__init__(f"{bad} event{'s are' if bad > 1 else ' is'} not valid. Nothing of the batch was stored.")
+
+
+class ModuleDisabled(exceptions.APIException):
+    """403: the batch has events of a kind whose module is off for the tenant."""
+
+    status_code = 403
+    default_code = "module_disabled"
+
+    def __init__(self, modules: set[str]) -> None:
+        names = ", ".join(sorted(modules))
+        super().__init__(f"The tenant does not have this module enabled: {names}. Nothing of the batch was stored.")
+
+
+class UnstorableBatch(exceptions.APIException):
+    """400: the database refused a value that our own checks let pass. Sent again it would fail again."""
+
+    status_code = 400
+    default_code = "unstorable"
+    default_detail = "The database can't hold a value of this batch. Nothing of it was stored."
+
+
+class BodyTooLarge(exceptions.APIException):
+    """413: the body, or what it inflates to, is over the limit."""
+
+    status_code = 413
+    default_code = "body_too_large"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The body is larger than {limit} bytes after decompression. Send smaller batches.")
+
+
+class TooManyEvents(exceptions.APIException):
+    """413: more events than a batch may have."""
+
+    status_code = 413
+    default_code = "too_many_events"
+
+    def __init__(self, count: int, limit: int) -> None:
+        super().__init__(f"The batch has {count} events; at most {limit} are taken. Send smaller batches.")
+
+
+class UnsupportedContentType(exceptions.APIException):
+    """415: the body is not declared as JSON."""
+
+    status_code = 415
+    default_code = "unsupported_content_type"
+    default_detail = "Send the batch with Content-Type: application/json."
+
+
+class UnsupportedContentEncoding(exceptions.APIException):
+    """415: a content coding that we do not read (RFC 9110, section 8.4)."""
+
+    status_code = 415
+    default_code = "unsupported_content_encoding"
+    default_detail = "Content-Encoding must be gzip, deflate, zstd or absent."
+    headers = {"Accept-Encoding": "gzip, deflate, zstd"}
+
+
+class ClientDisconnected(Exception):
+    """The client left before its request was whole; there is nobody to answer."""

@@ -1,0 +1,67 @@
+"""The short way of `POST /v1/ingest`: from ASGI straight to the view.
+
+Django's own handler reads a whole body before anything may refuse it, and starts a thread and a task
+for each request; the middleware is for pages. docs/architecture.md has the figures.
+"""
+
+import io
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from django.core.exceptions import DisallowedHost
+from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpResponse
+
+from ingest.errors import ClientDisconnected
+from ingest.views import IngestView
+
+logger = logging.getLogger("ingest")
+
+PATH = "/v1/ingest"
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class StreamedRequest(ASGIRequest):
+    """A request whose body is still on its way."""
+
+    def __init__(self, scope: dict[str, Any], receive: Receive) -> None:
+        super().__init__(scope, io.BytesIO())
+        self._receive = receive
+
+    async def receive_chunks(self) -> AsyncIterator[bytes]:
+        """The body's parts. Raises ClientDisconnected where the client leaves before the last."""
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnected
+            yield message.get("body", b"")
+            if not message.get("more_body", False):
+                return
+
+
+class IngestHandler:
+    """The ASGI application for `PATH`. `problem` makes an error response of (status, code, detail)."""
+
+    def __init__(self, problem: Callable[[int, str, str], HttpResponse]) -> None:
+        self.view = IngestView.as_view()
+        self.problem = problem
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        try:
+            request = StreamedRequest(scope, receive)
+            request.get_host()
+            response = await self.view(request)
+        except ClientDisconnected:
+            return
+        except DisallowedHost:
+            response = self.problem(400, "bad_host", "This site does not answer to the name in the Host header.")
+        except Exception:
+            logger.exception("A fault in the ingest path")
+            response = self.problem(500, "server_error", "Something failed on our side. It has been logged.")
+        headers = [(name.lower().encode("latin1"), value.encode("latin1")) for name, value in response.items()]
+        if response.status_code != 204:
+            headers.append((b"content-length", str(len(response.content)).encode()))
+        await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+        await send({"type": "http.response.body", "body": response.content})

@@ -1,0 +1,138 @@
+"""The one description of an event: one serializer per kind, chosen by `kind`.
+
+Required fields must be there, `null` means absent, unknown fields are kept: newer firmware than
+ours must not lose data. Nothing is converted; `data` is stored as it was sent.
+"""
+
+from rest_framework import serializers
+from rest_framework.exceptions import ErrorDetail
+
+from alerts.models import Severity
+from devices.models import Module
+from ingest.fields import (
+    ChoiceField,
+    Int64Field,
+    IPAddressField,
+    NumberField,
+    PortListField,
+    StorableObjectField,
+    TextField,
+    TimestampField,
+)
+from ingest.models import Kind
+
+
+class DataSerializer(serializers.Serializer):
+    """What the kinds have in common. `module` names the tenant's module that a kind needs."""
+
+    module: Module | None = None
+
+    def to_internal_value(self, data: dict[str, object]) -> dict[str, object]:
+        return super().to_internal_value({name: value for name, value in data.items() if value is not None})
+
+
+class TelemetrySerializer(DataSerializer):
+    """Network and system metrics of the appliance."""
+
+    cpu_percent = NumberField()
+    memory_percent = NumberField()
+    interface = TextField(required=False)
+    rx_bytes = Int64Field(required=False)
+    tx_bytes = Int64Field(required=False)
+
+
+class LogSerializer(DataSerializer):
+    """A system or application log entry. Any level will do: one odd level must not block a batch."""
+
+    level = TextField(max_length=32)
+    message = TextField()
+    source = TextField(required=False)
+
+
+class SecurityAlertSerializer(DataSerializer):
+    """A security event, stored as an alert too and broadcast."""
+
+    title = TextField(max_length=1000, allow_blank=False)
+    severity = ChoiceField(choices=Severity.values)
+    source_ip = IPAddressField(required=False)
+    destination_ip = IPAddressField(required=False)
+    description = TextField(required=False)
+
+
+class DiscoverySerializer(DataSerializer):
+    """An asset found on the network segment."""
+
+    ip = IPAddressField()
+    mac = TextField(required=False, max_length=64)
+    hostname = TextField(required=False, max_length=255)
+    open_ports = PortListField(required=False)
+    vendor = TextField(required=False, max_length=255)
+
+
+class BackupEventSerializer(DataSerializer):
+    """A step of a backup job."""
+
+    module = Module.BACKUP
+
+    job_id = TextField(max_length=255, allow_blank=False)
+    status = TextField(max_length=64, allow_blank=False)
+    asset_id = TextField(required=False, max_length=255)
+    size_bytes = Int64Field(required=False)
+    checksum_sha256 = TextField(required=False, max_length=255)
+
+
+KINDS: dict[str, type[DataSerializer]] = {
+    Kind.TELEMETRY: TelemetrySerializer,
+    Kind.LOG: LogSerializer,
+    Kind.SECURITY_ALERT: SecurityAlertSerializer,
+    Kind.DISCOVERY: DiscoverySerializer,
+    Kind.BACKUP_EVENT: BackupEventSerializer,
+}
+
+
+class EventSerializer(serializers.Serializer):
+    """One event: `kind`, `timestamp` and the `data` that the kind describes.
+
+    `validated_data` has `kind`, `timestamp` (UTC), `data` (as sent) and `fields` (the known ones, checked).
+    """
+
+    default_error_messages = {"invalid": "An event must be an object with kind, timestamp and data."}
+
+    kind = ChoiceField(choices=list(KINDS))
+    timestamp = TimestampField()
+    data = StorableObjectField()
+
+    def to_internal_value(self, data: object) -> dict[str, object]:
+        if not isinstance(data, dict):
+            detail = ErrorDetail(self.error_messages["invalid"], code="not_an_object")
+            raise serializers.ValidationError({"non_field_errors": [detail]})
+        event, errors = {}, {}
+        try:
+            event = super().to_internal_value({name: value for name, value in data.items() if value is not None})
+        except serializers.ValidationError as error:
+            errors = dict(error.detail)
+        # Also where the timestamp is wrong: the answer names everything that must be mended.
+        kind, sent = data.get("kind"), data.get("data")
+        if isinstance(kind, str) and kind in KINDS and "data" not in errors:
+            known = KINDS[kind](data=sent)
+            if known.is_valid():
+                event["fields"] = known.validated_data
+            else:
+                errors |= {f"data.{name}": details for name, details in known.errors.items()}
+        if errors:
+            raise serializers.ValidationError(errors)
+        return event
+
+
+def describe_errors(index: int, errors: dict[str, list[ErrorDetail]]) -> list[dict[str, object]]:
+    """A serializer's errors as the `{index, field, code, detail}` of a problem document."""
+    return [
+        {
+            "index": index,
+            "field": None if field == "non_field_errors" else field,
+            "code": detail.code,
+            "detail": str(detail),
+        }
+        for field, details in errors.items()
+        for detail in details
+    ]

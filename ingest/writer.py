@@ -1,0 +1,171 @@
+"""Threads that commit batches, many at a time: while one commit is on its way, the next batches gather."""
+
+import asyncio
+import atexit
+import logging
+import queue
+import threading
+from dataclasses import dataclass
+
+from django.db import DataError, InterfaceError, OperationalError, connection
+from django.utils import timezone
+
+from alerts.broadcast import broadcast
+from alerts.storage import StoredAlerts
+from devices.models import Device, DeviceKey
+from ingest.batch import Batch
+from ingest.errors import UnstorableBatch
+from ingest.store import Outcome, store_batches
+
+logger = logging.getLogger(__name__)
+
+GROUP_EVENTS = 2000  # enough to share a commit, few enough to keep its wait short
+IDLE_SECONDS = 5.0  # after which a writer gives its connection back
+
+broadcasts: set[asyncio.Task[None]] = set()  # the event loop itself keeps only weak references
+
+@dataclass(slots=True)
+class Job:
+    """A batch, and the future that its request waits for, on the request's own event loop."""
+
+    batch: Batch
+    loop: asyncio.AbstractEventLoop
+    future: "asyncio.Future[None]"
+
+    def settle(self, error: Exception | None = None) -> None:
+        self.loop.call_soon_threadsafe(self._settle, error)
+
+    def _settle(self, error: Exception | None) -> None:
+        if self.future.done():  # the client hung up; what is stored stays stored
+            return
+        if error is None:
+            self.future.set_result(None)
+        else:
+            self.future.set_exception(error)
+
+
+class Writer:
+    """Takes batches from any event loop and stores them by threads with a connection each."""
+
+    def __init__(self) -> None:
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+
+    async def store(self, batch: Batch) -> None:
+        """Return once `batch` is committed. Its alerts are broadcast, whether or not anybody still waits here.
+
+        Raises InvalidDeviceKey or ModuleDisabled where the batch was refused after all, UnstorableBatch,
+        and the database's error where it does not answer.
+        """
+        self._start()
+        loop = asyncio.get_running_loop()
+        job = Job(batch, loop, loop.create_future())
+        self._jobs.put(job)
+        await job.future
+
+    def _start(self) -> None:
+        if self._threads:
+            return
+        with self._lock:
+            if not self._threads:
+                # SQLite has one writer; on PostgreSQL one thread packs rows while the other waits for the disk.
+                count = 2 if connection.vendor == "postgresql" else 1
+                threads = [threading.Thread(target=self._run, name=f"writer-{n}", daemon=True) for n in range(count)]
+                for thread in threads:
+                    thread.start()
+                self._threads = threads
+                atexit.register(self.close)
+
+    def close(self) -> None:
+        """Store what is waiting, then end the threads and their connections."""
+        with self._lock:
+            threads, self._threads = self._threads, []
+        for _ in threads:
+            self._jobs.put(None)
+        for thread in threads:
+            thread.join()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                job = self._jobs.get(timeout=IDLE_SECONDS)
+            except queue.Empty:
+                connection.close()
+                continue
+            if job is None:
+                break
+            group, last = self._gather(job)
+            _store_group(group)
+            if last:
+                break
+        connection.close()
+
+    def _gather(self, first: Job) -> tuple[list[Job], bool]:
+        """`first` and what waits behind it, and whether the end was among it."""
+        group, events = [first], len(first.batch.events)
+        while events < GROUP_EVENTS:
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                break
+            if job is None:
+                return group, True
+            group.append(job)
+            events += len(job.batch.events)
+        return group, False
+
+
+def _store_group(group: list[Job]) -> None:
+    """Store a group of batches by one commit. If that fails each is tried alone: only the guilty one fails."""
+    try:
+        outcome = _store_connected([job.batch for job in group])
+    except (OperationalError, InterfaceError) as error:  # no batch's fault, and no use to try each
+        for job in group:
+            job.settle(error)
+    except Exception as error:
+        if len(group) > 1:
+            for job in group:
+                _store_group([job])
+        else:
+            group[0].settle(UnstorableBatch() if isinstance(error, DataError) else error)
+    else:
+        for index, job in enumerate(group):
+            job.settle(outcome.refused.get(index))
+        if outcome.alerts:
+            loop = group[0].loop
+            loop.call_soon_threadsafe(tell, loop, outcome.alerts)
+        _note_use([job.batch for index, job in enumerate(group) if index not in outcome.refused])
+
+
+def tell(loop: asyncio.AbstractEventLoop, alerts: list[StoredAlerts]) -> None:
+    """Broadcast in the background: devices wait for the disk, not for the pages."""
+    task = loop.create_task(broadcast(alerts))
+    broadcasts.add(task)
+    task.add_done_callback(broadcasts.discard)
+
+
+def _store_connected(batches: list[Batch]) -> Outcome:
+    """`store_batches`, once more on a new connection where the old one turns out to be dead."""
+    try:
+        return store_batches(batches)
+    except (OperationalError, InterfaceError):
+        if connection.is_usable():
+            raise
+        # Repeating is safe: a commit whose answer was lost is found by its digest.
+        connection.close()
+        return store_batches(batches)
+
+
+def _note_use(batches: list[Batch]) -> None:
+    """When devices and keys were last seen. Not worth failing a batch that is stored."""
+    now = timezone.now()
+    try:
+        Device.objects.seen({batch.key.device_id for batch in batches}, now)
+        DeviceKey.objects.used({batch.key.pk for batch in batches}, now)
+    except Exception:
+        logger.exception("Could not note when devices were last seen")
+        connection.close()
+
+
+writer = Writer()

@@ -1,0 +1,51 @@
+"""The ASGI application: pages through Django, batches on their short way, alerts on the socket."""
+
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ingestcloud.settings")
+django_application = get_asgi_application()  # loads the apps; what follows needs them
+
+from channels.auth import AuthMiddlewareStack  # noqa: E402
+from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
+from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
+from django.urls import path  # noqa: E402
+
+from alerts.consumers import SecurityAlertConsumer  # noqa: E402
+from ingest.handler import PATH, IngestHandler  # noqa: E402
+from ingestcloud.problems import problem  # noqa: E402
+
+ingest_application = IngestHandler(problem)
+
+
+async def http_application(
+    scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
+) -> None:
+    application = ingest_application if scope["path"] == PATH else django_application
+    await application(scope, receive, send)
+
+
+async def no_such_socket(scope: Any, receive: Any, send: Callable[[Any], Awaitable[None]]) -> None:
+    """Refuses the handshake of a socket at an unknown address; the router alone would raise."""
+    await receive()
+    await send({"type": "websocket.close", "code": 4404})
+
+
+application = ProtocolTypeRouter(
+    {
+        "http": http_application,
+        "websocket": AllowedHostsOriginValidator(
+            AuthMiddlewareStack(
+                URLRouter(
+                    [
+                        path("api/ws/security", SecurityAlertConsumer.as_asgi()),
+                        path("<path:unknown>", no_such_socket),
+                    ]
+                )
+            )
+        ),
+    }
+)

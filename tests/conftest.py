@@ -1,0 +1,107 @@
+import itertools
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.test import Client
+
+from devices.authentication import known_keys
+from devices.models import Device, DeviceKey, Tenant
+from tests.live import Server
+
+counter = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(tmp_path_factory):
+    """SQLite's test database is a file: other processes and threads must see it, as they do PostgreSQL's."""
+    if settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+        settings.DATABASES["default"]["TEST"]["NAME"] = str(tmp_path_factory.mktemp("sqlite") / "test.sqlite3")
+
+
+@pytest.fixture(scope="session")
+def start_server(django_db_setup, tmp_path_factory):
+    """Starts servers that are stopped at the end of the session."""
+    servers = []
+
+    def start(command: str = "uvicorn", **environment: str) -> Server:
+        log_file: Path = tmp_path_factory.mktemp("server") / "log"
+        servers.append(Server(log_file, command, **environment))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def the_server(start_server):
+    return start_server()
+
+
+@pytest.fixture
+def server(the_server, transactional_db):
+    """A running server. A test that makes it print a traceback fails."""
+    printed = len(the_server.log)
+    yield the_server
+    assert "Traceback" not in the_server.log[printed:], the_server.log[printed:]
+
+
+@pytest.fixture(autouse=True)
+def forget_keys():
+    known_keys.clear()
+
+
+@pytest.fixture
+def make_tenant(db):
+    def make(**fields) -> Tenant:
+        slug = fields.pop("slug", f"tenant-{next(counter)}")
+        return Tenant.objects.create(slug=slug, name=fields.pop("name", slug.title()), **fields)
+
+    return make
+
+
+@pytest.fixture
+def tenant(make_tenant) -> Tenant:
+    return make_tenant(backup_enabled=True)
+
+
+@pytest.fixture
+def make_key(make_tenant):
+    """Makes a device with a key, and gives both: (key, plaintext)."""
+
+    def make(tenant: Tenant | None = None, **fields) -> tuple[DeviceKey, str]:
+        device = Device.objects.create(tenant=tenant or make_tenant(), name=f"press-{next(counter)}")
+        return DeviceKey.objects.issue(device, **fields)
+
+    return make
+
+
+@pytest.fixture
+def device_key(make_key, tenant) -> DeviceKey:
+    key, key.plaintext = make_key(tenant)
+    return key
+
+
+@pytest.fixture
+def key(device_key) -> str:
+    """The plaintext of a good key, of a device in `tenant`."""
+    return device_key.plaintext
+
+
+@pytest.fixture
+def log_in(db):
+    """Logs a user in and gives the cookie of the session. `log_in(superuser=True)` sees every tenant."""
+
+    def log_in(*tenants: Tenant, superuser: bool = False, user=None) -> str:
+        if user is None:
+            make = get_user_model().objects
+            name = f"analyst-{next(counter)}"
+            user = make.create_superuser(name) if superuser else make.create_user(name)
+            user.tenants.set(tenants)
+        client = Client()
+        client.force_login(user)
+        return f"{settings.SESSION_COOKIE_NAME}={client.cookies[settings.SESSION_COOKIE_NAME].value}"
+
+    return log_in

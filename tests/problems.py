@@ -1,0 +1,17 @@
+"""One assertion for the shape of every error."""
+
+import httpx
+
+
+def assert_problem(response: httpx.Response, status: int, code: str) -> list[dict[str, object]]:
+    """`response` is an RFC 9457 problem of ours with this status and code; gives its `errors`."""
+    assert response.status_code == status, response.text
+    assert response.headers["Content-Type"] == "application/problem+json"
+    body = response.json()
+    assert set(body) - {"errors"} == {"type", "title", "status", "code", "detail"}
+    assert (body["type"], body["status"], body["code"]) == ("about:blank", status, code)
+    assert body["title"]
+    assert body["detail"]
+    for error in body.get("errors", []):
+        assert set(error) == {"index", "field", "code", "detail"}
+    return body.get("errors", [])
