@@ -1,0 +1,178 @@
+"""How a body may arrive: encodings, lengths, limits."""
+
+import gzip
+import http.client
+import json
+import random
+import socket
+import sys
+import zlib
+
+import pytest
+
+from ingest.models import IngestBatch, IngestEvent
+from tests.events import log
+from tests.problems import assert_problem
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+MAX_BYTES = 5 * 1024 * 1024
+
+
+def raw_deflate(data: bytes) -> bytes:
+    compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return compressor.compress(data) + compressor.flush()
+
+
+ENCODINGS = {
+    "gzip": gzip.compress,
+    "GZip": gzip.compress,
+    "x-gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "deflate without its wrapper": raw_deflate,
+    "zstd": zstd.compress,
+    "gzip in two members": lambda data: gzip.compress(data[:9]) + gzip.compress(data[9:]),
+    "zstd in two frames": lambda data: zstd.compress(data[:9]) + zstd.compress(data[9:]),
+    "identity": lambda data: data,
+}
+
+
+def batch(count: int = 3) -> bytes:
+    return json.dumps([log() for _ in range(count)]).encode()
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_compressed_bodies_are_inflated(server, key, encoding):
+    response = server.post(
+        key, content=ENCODINGS[encoding](batch()), headers={"Content-Encoding": encoding.split(" ")[0]}
+    )
+    assert response.status_code == 204, response.text
+    assert IngestEvent.objects.count() == 3
+
+
+@pytest.mark.parametrize("encoding", ["br", "gzip, gzip", "snappy"])
+def test_other_encodings_are_415_and_told_what_is_taken(server, key, encoding):
+    response = server.post(key, content=batch(), headers={"Content-Encoding": encoding})
+    assert_problem(response, 415, "unsupported_content_encoding")
+    assert response.headers["Accept-Encoding"] == "gzip, deflate, zstd"
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "zstd"])
+def test_damaged_and_cut_streams_are_400(server, key, encoding):
+    whole = ENCODINGS[encoding](batch(50))
+    for damaged in (b"", b"not compressed", whole[: len(whole) // 2], whole + b"rest"):
+        response = server.post(key, content=damaged, headers={"Content-Encoding": encoding})
+        assert_problem(response, 400, "malformed_body")
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "zstd"])
+def test_a_bomb_is_413(server, key, encoding):
+    bomb = ENCODINGS[encoding](b"[" + b" " * (50 * MAX_BYTES) + b"]")
+    assert len(bomb) < MAX_BYTES
+    assert_problem(server.post(key, content=bomb, headers={"Content-Encoding": encoding}), 413, "body_too_large")
+
+
+def test_the_limit_is_on_the_inflated_size_to_the_byte(server, key):
+    body = batch()
+    for padding, status in ((MAX_BYTES - len(body), 204), (MAX_BYTES + 1 - len(body), 413)):
+        padded = body + b" " * padding
+        assert server.post(key, content=padded).status_code == status
+        compressed = gzip.compress(padded)
+        assert server.post(key, content=compressed, headers={"Content-Encoding": "gzip"}).status_code == status
+
+
+def test_a_thousand_events_are_taken_and_one_more_is_413(server, key):
+    assert server.post(key, content=batch(1000)).status_code == 204
+    assert_problem(server.post(key, content=batch(1001)), 413, "too_many_events")
+    assert IngestEvent.objects.count() == 1000
+
+
+def test_limits_are_settings(start_server, transactional_db, key):
+    small = start_server(INGEST_MAX_EVENTS="2", INGEST_MAX_BYTES="1000")
+    assert small.post(key, content=batch(2)).status_code == 204
+    assert_problem(small.post(key, content=batch(3)), 413, "too_many_events")
+    assert_problem(small.post(key, content=b" " * 1001), 413, "body_too_large")
+    small.stop()
+
+
+def test_a_body_without_a_length_is_read_whole(server, key):
+    body = batch(100)
+    parts = (body[start : start + 700] for start in range(0, len(body), 700))
+    response = server.post(key, content=parts)
+    assert "Content-Length" not in response.request.headers
+    assert response.status_code == 204
+    assert IngestEvent.objects.count() == 100
+
+
+def test_an_endless_body_without_a_length_is_413_before_its_end(server, key):
+    sent = 0
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        connection.sendall(
+            b"POST /v1/ingest HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
+            b"Content-Type: application/json\r\nX-Device-Key: " + key.encode() + b"\r\n\r\n"
+        )
+        while sent <= MAX_BYTES:
+            connection.sendall(b"10000\r\n" + b" " * 65536 + b"\r\n")
+            sent += 65536
+        answer = connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_declared_length_over_the_limit_is_413_before_a_byte_is_sent(server, key):
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    connection.putrequest("POST", "/v1/ingest")
+    for name, value in {"X-Device-Key": key, "Content-Type": "application/json", "Content-Length": "99999999"}.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    response = connection.getresponse()
+    assert (response.status, json.loads(response.read())["code"]) == (413, "body_too_large")
+    connection.close()
+
+
+def test_a_client_that_sends_all_of_too_much_still_reads_the_answer(server, key):
+    noise = random.Random(1).randbytes(6 * MAX_BYTES)
+    assert_problem(server.post(key, content=noise), 413, "body_too_large")
+
+
+def test_the_key_is_refused_before_the_body_is_read(server):
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    connection.putrequest("POST", "/v1/ingest")
+    connection.putheader("Content-Length", "1000")
+    connection.endheaders()
+    assert connection.getresponse().status == 401
+    connection.close()
+
+
+def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(server, key):
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(
+            f"POST /v1/ingest HTTP/1.1\r\nHost: localhost\r\nX-Device-Key: {key}\r\n"
+            "Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n[".encode()
+        )
+    assert server.post(key, content=batch()).status_code == 204
+    assert IngestBatch.objects.count() == 1
+
+
+@pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "Application/JSON"])
+def test_json_content_types_are_taken(server, key, content_type):
+    assert server.post(key, content=batch(), headers={"Content-Type": content_type}).status_code == 204
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
+def test_other_content_types_are_415(server, key, content_type):
+    response = server.post(key, content=batch(), headers={"Content-Type": content_type})
+    assert_problem(response, 415, "unsupported_content_type")
+
+
+def test_a_byte_order_mark_is_ignored(server, key):
+    assert server.post(key, content=b"\xef\xbb\xbf" + batch()).status_code == 204
+
+
+@pytest.mark.parametrize("accept", ["text/html", "image/png", "*/*"])
+def test_what_the_client_would_like_to_read_does_not_matter(server, key, accept):
+    assert server.post(key, content=batch(), headers={"Accept": accept}).status_code == 204

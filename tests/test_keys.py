@@ -1,0 +1,87 @@
+"""Who may send."""
+
+import hashlib
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from devices.models import DeviceKey
+from ingest.models import IngestBatch
+from tests.events import event, log
+from tests.problems import assert_problem
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_a_key_is_stored_as_a_hash_with_a_visible_prefix(device_key):
+    assert device_key.plaintext.startswith("dvc_")
+    assert len(device_key.plaintext) == 47
+    device_key.refresh_from_db()
+    assert device_key.digest == hashlib.sha256(device_key.plaintext.encode()).hexdigest()
+    assert device_key.plaintext.startswith(device_key.prefix)
+    assert len(device_key.prefix) == 12
+
+
+def test_every_refused_key_gets_one_and_the_same_answer(server, make_key):
+    revoked, revoked_plaintext = make_key()
+    revoked.revoke()
+    _, expired = make_key(expires_at=timezone.now() - timedelta(seconds=1))
+    _, good = make_key()
+    wrong = [revoked_plaintext, expired, good[:-1], good + "x", "dvc_", "dvc_" + "x" * 43, "", "x", "dvc_\xe9", None]
+
+    answers = set()
+    for plaintext in wrong:
+        headers = {} if plaintext is None else {b"X-Device-Key": plaintext.encode("latin1")}
+        response = server.post(None, [log()], headers=headers)
+        assert_problem(response, 401, "invalid_device_key")
+        assert response.headers["WWW-Authenticate"].startswith("DeviceKey")
+        answers.add(response.content)
+    assert len(answers) == 1
+    assert not IngestBatch.objects.exists()
+
+
+def test_the_key_comes_before_anything_else_is_looked_at(server):
+    for body, headers in ((b"{", {}), (b"[]", {"Content-Encoding": "br"}), (b" " * 6_000_000, {})):
+        assert_problem(server.post("dvc_no", content=body, headers=headers), 401, "invalid_device_key")
+
+
+def test_a_key_revoked_by_another_process_is_refused_on_the_very_next_post(server, key, device_key):
+    assert server.post(key, [log()]).status_code == 204
+    device_key.revoke()
+    assert_problem(server.post(key, [log()]), 401, "invalid_device_key")
+    assert_problem(server.post(key, content=b"{"), 401, "invalid_device_key")
+    assert IngestBatch.objects.count() == 1
+
+
+def test_a_module_switched_off_by_another_process_is_noticed_on_the_very_next_post(server, key, tenant):
+    body = event("backup_event", job_id="j", status="done")
+    assert server.post(key, [body, log()]).status_code == 204
+    tenant.backup_enabled = False
+    tenant.save()
+    assert_problem(server.post(key, [body, log()]), 403, "module_disabled")
+    assert IngestBatch.objects.count() == 1
+
+
+def test_a_rotated_key_is_good_until_the_overlap_ends(server, key, device_key):
+    _, successor = device_key.rotate(timedelta(hours=1))
+    assert server.post(key, [log()]).status_code == 204
+    assert server.post(successor, [log()]).status_code == 204
+    DeviceKey.objects.filter(pk=device_key.pk).update(expires_at=timezone.now())
+    assert_problem(server.post(key, [log()]), 401, "invalid_device_key")
+    assert server.post(successor, [log()]).status_code == 204
+
+
+def test_rotation_never_lengthens_a_keys_life(make_key):
+    soon = timezone.now() + timedelta(minutes=1)
+    key, _ = make_key(expires_at=soon)
+    key.rotate(timedelta(days=1))
+    key.refresh_from_db()
+    assert key.expires_at == soon
+
+
+def test_revoking_twice_keeps_the_first_moment(device_key):
+    device_key.revoke()
+    first = device_key.revoked_at
+    device_key.revoke()
+    assert device_key.revoked_at == first

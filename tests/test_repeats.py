@@ -1,0 +1,59 @@
+"""Nothing sent twice is stored twice, whoever sends beside it."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from alerts.models import SecurityAlert
+from ingest.models import IngestBatch, IngestEvent
+from tests.events import alert, log
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_a_repeat_is_acknowledged_and_stored_once(server, key):
+    body = json.dumps([log(), alert()]).encode()
+    for _ in range(3):
+        assert server.post(key, content=body).status_code == 204
+    assert (IngestBatch.objects.count(), IngestEvent.objects.count(), SecurityAlert.objects.count()) == (1, 2, 1)
+
+
+def test_the_same_bytes_compressed_are_a_repeat(server, key):
+    import gzip
+
+    body = json.dumps([log()]).encode()
+    server.post(key, content=body)
+    server.post(key, content=gzip.compress(body), headers={"Content-Encoding": "gzip"})
+    assert IngestBatch.objects.count() == 1
+
+
+def test_the_same_bytes_of_another_device_are_a_batch_of_their_own(server, make_key):
+    body = json.dumps([log()]).encode()
+    for _ in range(2):
+        server.post(make_key()[1], content=body)
+    assert IngestBatch.objects.count() == 2
+
+
+def test_repeats_at_the_same_time_are_stored_once(server, make_key):
+    keys = [make_key()[1] for _ in range(3)]
+    body = json.dumps([alert(), log()]).encode()
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda n: server.post(keys[n % 3], content=body).status_code, range(36)))
+    assert set(answers) == {204}
+    assert (IngestBatch.objects.count(), IngestEvent.objects.count(), SecurityAlert.objects.count()) == (3, 6, 3)
+
+
+def test_batches_that_share_a_commit_are_judged_alone(server, make_key):
+    """Good, repeated, refused and revoked ones, all at once."""
+    keys = [make_key()[1] for _ in range(4)]
+    revoked, revoked_plaintext = make_key()
+    assert server.post(revoked_plaintext, [log()]).status_code == 204  # the server remembers it now
+    revoked.revoke()
+    jobs = [(key, [log(), alert()], 204) for key in keys * 10]
+    jobs += [(revoked_plaintext, [log()], 401)] * 10 + [(keys[0], [log(), {}], 400)] * 10
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda job: server.post(job[0], job[1]).status_code, jobs))
+    assert answers == [status for *_, status in jobs]
+    assert IngestBatch.objects.count() == 41
+    assert SecurityAlert.objects.count() == 40
