@@ -92,7 +92,7 @@ def parse_since(query_string: bytes) -> int | None:
 def is_ping(text: str | None) -> bool:
     try:
         content = json.loads(text or "")
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(content, dict) and content.get("type") == "ping"
 

@@ -1,0 +1,221 @@
+"""`/api/ws/security`: who may listen, and that nothing is missed."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from django.contrib.auth import get_user_model
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection
+
+from alerts.models import SecurityAlert
+from tests.events import alert, log
+from tests.servers import servers_only
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def receive(socket: ClientConnection, count: int) -> list[dict]:
+    frames = [json.loads(socket.recv(timeout=10)) for _ in range(count)]
+    assert all(frame["type"] == "alert" for frame in frames), frames
+    return [frame["data"] for frame in frames]
+
+
+def ping(socket: ClientConnection) -> None:
+    """Everything owed has been sent when the pong comes."""
+    socket.send('{"type":"ping"}')
+    assert json.loads(socket.recv(timeout=10)) == {"type": "pong"}
+
+
+def test_an_alert_reaches_its_tenants_analyst(server, key, tenant, device_key, log_in):
+    with server.socket(log_in(tenant)) as socket:
+        server.post(key, [log(), alert("Port scan", source_ip="10.0.0.9", severity="critical"), log()])
+        (data,) = receive(socket, 1)
+    stored = SecurityAlert.objects.get()
+    assert data == {
+        "id": stored.pk,
+        "tenant": {"slug": tenant.slug, "name": tenant.name},
+        "device": {"id": device_key.device.pk, "name": device_key.device.name},
+        "timestamp": "2026-06-06T10:00:00+00:00",
+        "received_at": stored.received_at.isoformat(),
+        "title": "Port scan",
+        "severity": "critical",
+        "source_ip": "10.0.0.9",
+        "destination_ip": None,
+        "description": "",
+        "status": "open",
+    }
+
+
+def test_it_reaches_nobody_else(server, key, tenant, make_tenant, log_in):
+    with server.socket(log_in(make_tenant())) as other, server.socket(log_in(tenant)) as own:
+        server.post(key, [alert()])
+        receive(own, 1)
+        ping(other)  # nothing came before the pong
+
+
+def test_a_superuser_hears_every_tenant(server, make_key, log_in):
+    with server.socket(log_in(superuser=True)) as socket:
+        for title in ("one", "two"):
+            server.post(make_key()[1], [alert(title)])
+        assert [data["title"] for data in receive(socket, 2)] == ["one", "two"]
+
+
+def test_a_member_of_two_tenants_hears_both_in_id_order(server, make_tenant, make_key, log_in):
+    tenants = [make_tenant(), make_tenant()]
+    keys = [make_key(tenant)[1] for tenant in tenants]
+    with server.socket(log_in(*tenants)) as socket, ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: server.post(keys[n % 2], [alert(), alert()]), range(40)))
+        ids = [data["id"] for data in receive(socket, 80)]
+    assert ids == sorted(set(ids))
+
+
+@pytest.mark.parametrize("cookie", ["", "ingestcloud_session=nonsense"])
+def test_without_a_login_the_handshake_is_refused(server, cookie):
+    with pytest.raises(InvalidStatus) as refusal:
+        server.socket(cookie)
+    assert refusal.value.response.status_code == 403
+
+
+def test_without_a_tenant_the_handshake_is_refused(server, log_in):
+    with pytest.raises(InvalidStatus):
+        server.socket(log_in())
+
+
+def test_an_inactive_user_is_refused(server, tenant, log_in):
+    user = get_user_model().objects.create_user("gone")
+    user.tenants.add(tenant)
+    cookie = log_in(user=user)
+    get_user_model().objects.filter(pk=user.pk).update(is_active=False)
+    with pytest.raises(InvalidStatus):
+        server.socket(cookie)
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null"])
+def test_a_foreign_origin_is_refused(server, tenant, log_in, origin):
+    with pytest.raises(InvalidStatus):
+        server.socket(log_in(tenant), origin=origin)
+
+
+@pytest.mark.parametrize("since", ["x", "-1", "1.5", "", "9" * 30, "%D9%A1"])
+def test_a_since_that_is_no_id_is_refused(server, tenant, log_in, since):
+    with pytest.raises(InvalidStatus):
+        server.socket(log_in(tenant), query=f"?since={since}")
+
+
+def test_an_unknown_socket_address_is_refused(server, tenant, log_in):
+    from websockets.sync.client import connect
+
+    with pytest.raises(InvalidStatus):
+        connect(f"ws://127.0.0.1:{server.port}/api/ws/other", origin=server.url, proxy=None)
+
+
+def test_what_was_missed_comes_first_and_in_order(server, key, tenant, log_in):
+    for _ in range(6):
+        server.post(key, [alert() for _ in range(100)])
+    ids = list(SecurityAlert.objects.order_by("id").values_list("id", flat=True))
+    with server.socket(log_in(tenant), query=f"?since={ids[9]}") as socket:
+        server.post(key, [alert("live")])
+        received = receive(socket, 591)
+    assert [data["id"] for data in received[:-1]] == ids[10:]
+    assert received[-1]["title"] == "live"
+
+
+def test_since_zero_is_everything_and_no_since_is_only_what_is_new(server, key, tenant, log_in):
+    cookie = log_in(tenant)
+    server.post(key, [alert("old")])
+    with server.socket(cookie, query="?since=0") as all_of_it, server.socket(cookie) as new:
+        assert receive(all_of_it, 1)[0]["title"] == "old"
+        ping(new)
+        server.post(key, [alert("new")])
+        assert receive(new, 1)[0]["title"] == "new"
+
+
+def test_an_id_from_the_future_hides_nothing(server, key, tenant, log_in):
+    with server.socket(log_in(tenant), query=f"?since={2**63}") as socket:
+        server.post(key, [alert("new")])
+        assert receive(socket, 1)[0]["title"] == "new"
+
+
+def test_a_repeated_batch_is_broadcast_once(server, key, tenant, log_in):
+    with server.socket(log_in(tenant)) as socket:
+        body = json.dumps([alert()]).encode()
+        for _ in range(3):
+            server.post(key, content=body)
+        receive(socket, 1)
+        ping(socket)
+
+
+def test_an_alert_that_was_never_announced_comes_with_the_next_ping(server, key, tenant, device_key, log_in):
+    with server.socket(log_in(tenant)) as socket:
+        server.post(key, [alert()])
+        (first,) = receive(socket, 1)
+        lost = SecurityAlert.objects.get()
+        lost.pk, lost.title = None, "lost on the way"
+        lost.save()
+        socket.send('{"type":"ping"}')
+        (second,) = receive(socket, 1)
+        assert (second["id"], second["title"]) == (first["id"] + 1, "lost on the way")
+        assert json.loads(socket.recv(timeout=10)) == {"type": "pong"}
+
+
+def test_an_alert_that_was_never_announced_comes_before_the_next_that_is(server, key, tenant, log_in):
+    with server.socket(log_in(tenant)) as socket:
+        server.post(key, [alert()])
+        receive(socket, 1)
+        lost = SecurityAlert.objects.get()
+        lost.pk, lost.title = None, "lost on the way"
+        lost.save()
+        server.post(key, [alert("announced")])
+        assert [data["title"] for data in receive(socket, 2)] == ["lost on the way", "announced"]
+
+
+def test_many_devices_at_once_reach_every_socket_in_order_and_without_gaps(server, make_key, tenant, log_in):
+    keys = [make_key(tenant)[1] for _ in range(4)]
+    with (
+        server.socket(log_in(tenant)) as member,
+        server.socket(log_in(superuser=True)) as superuser,
+        ThreadPoolExecutor(16) as pool,
+    ):
+        list(pool.map(lambda n: server.post(keys[n % 4], [log(), alert(), alert()]), range(100)))
+        ids = list(SecurityAlert.objects.order_by("id").values_list("id", flat=True))
+        assert len(ids) == 200
+        for socket in (member, superuser):
+            assert [data["id"] for data in receive(socket, 200)] == ids
+
+
+def test_a_ping_after_logging_out_closes_the_socket(server, tenant, log_in):
+    from django.contrib.sessions.models import Session
+
+    with server.socket(log_in(tenant)) as socket:
+        Session.objects.all().delete()
+        socket.send('{"type":"ping"}')
+        with pytest.raises(ConnectionClosed) as closed:
+            socket.recv(timeout=10)
+    assert closed.value.rcvd.code == 4401
+
+
+def test_a_ping_after_losing_a_tenant_closes_the_socket(server, tenant, make_tenant, log_in):
+    with server.socket(log_in(tenant, make_tenant())) as socket:
+        ping(socket)
+        tenant.members.clear()
+        socket.send('{"type":"ping"}')
+        with pytest.raises(ConnectionClosed) as closed:
+            socket.recv(timeout=10)
+    assert closed.value.rcvd.code == 4403
+
+
+@pytest.mark.parametrize("frame", ["", "x", "[]", "{}", '{"type":"alert"}', b"\x00\xff", "[" * 10000])
+def test_frames_that_mean_nothing_are_ignored(server, tenant, log_in, frame):
+    with server.socket(log_in(tenant)) as socket:
+        socket.send(frame)
+        ping(socket)
+
+
+@servers_only
+def test_an_alert_taken_by_one_process_reaches_a_page_of_another(server, start_server, key, tenant, log_in):
+    other = start_server()
+    with other.socket(log_in(tenant)) as socket:
+        server.post(key, [alert("from the other side")])
+        assert receive(socket, 1)[0]["title"] == "from the other side"
+    other.stop()
