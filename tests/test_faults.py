@@ -1,0 +1,153 @@
+"""Faults of the real parts: nothing acknowledged is lost, and what is refused says to come again."""
+
+import json
+import os
+import signal
+import sqlite3
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from django.db import connection, connections
+
+from alerts.models import SecurityAlert
+from ingest.models import IngestBatch, IngestEvent
+from tests.events import alert, log
+from tests.problems import assert_problem
+from tests.servers import embedded_only, servers_only
+from tests.test_socket import ping, receive
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def assert_come_again(response) -> None:
+    assert_problem(response, 503, "storage_unavailable")
+    assert int(response.headers["Retry-After"]) > 0
+
+
+@servers_only
+def test_connections_cut_by_the_database_are_made_anew_unnoticed(the_server, transactional_db, key):
+    assert the_server.post(key, [log()]).status_code == 204
+    for _ in range(3):
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        assert the_server.post(key, [log()]).status_code == 204
+    assert IngestBatch.objects.count() == 4
+
+
+@servers_only
+def test_a_database_that_refuses_connections_is_503_and_then_all_is_well(the_server, transactional_db, key):
+    """ALLOW_CONNECTIONS off is what a client sees of a database that is going down or being restored."""
+    name = connection.settings_dict["NAME"]
+    body = json.dumps([log(), alert()]).encode()
+    assert the_server.post(key, [log()]).status_code == 204
+    with connections["default"]._nodb_cursor() as cursor:
+        cursor.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+        try:
+            cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+            assert_come_again(the_server.post(key, content=body))
+            assert_come_again(the_server.post("dvc_" + "x" * 43, content=body))
+        finally:
+            cursor.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+    connection.close()
+    deadline = time.monotonic() + 30
+    while the_server.post(key, content=body).status_code != 204:
+        assert time.monotonic() < deadline
+    assert IngestBatch.objects.count() == 2
+
+
+@embedded_only
+def test_a_database_locked_for_long_is_503_and_then_all_is_well(the_server, transactional_db, key):
+    body = json.dumps([log()]).encode()
+    assert the_server.post(key, [log()]).status_code == 204
+    other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        assert_come_again(the_server.post(key, content=body))
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
+    assert the_server.post(key, content=body).status_code == 204
+
+
+def test_nothing_acknowledged_is_lost_when_the_server_is_killed(start_server, transactional_db, make_key):
+    server = start_server()
+    keys = [make_key()[1] for _ in range(4)]
+    acknowledged: list[int] = []
+
+    def send(number: int) -> None:
+        try:
+            if server.post(keys[number % 4], [log(number=number), alert()]).status_code == 204:
+                acknowledged.append(number)
+        except Exception:  # noqa: BLE001  the server is gone: not acknowledged
+            return
+        if len(acknowledged) == 60:
+            os.kill(server.process.pid, signal.SIGKILL)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(send, range(200)))
+    stored = {data["number"] for data in IngestEvent.objects.filter(kind="log").values_list("data", flat=True)}
+    assert len(acknowledged) >= 60
+    assert stored >= set(acknowledged)
+    assert SecurityAlert.objects.count() == IngestBatch.objects.count() == len(stored)
+
+
+def test_a_server_told_to_stop_stores_what_it_has_taken(start_server, transactional_db, make_key):
+    server = start_server()
+    key = make_key()[1]
+    with ThreadPoolExecutor(8) as pool:
+        answers = [pool.submit(server.post, key, [log() for _ in range(200)]) for _ in range(8)]
+        time.sleep(0.2)
+        server.stop()
+        done = sum(1 for answer in answers if not answer.exception() and answer.result().status_code == 204)
+    assert IngestBatch.objects.count() >= done
+
+
+@servers_only
+def test_redis_down_loses_no_alert_and_open_pages_catch_up(start_server, transactional_db, key, tenant, log_in):
+    from tests.servers import start_redis_server
+
+    redis = start_redis_server()
+    port = redis.port
+    server = start_server(REDIS_URL=redis.connection_url)
+    with server.socket(log_in(tenant)) as socket:
+        server.post(key, [alert("before")])
+        assert receive(socket, 1)[0]["title"] == "before"
+        redis.stop()
+        assert server.post(key, [alert("while it is down")]).status_code == 204
+        socket.send('{"type":"ping"}')
+        assert receive(socket, 1)[0]["title"] == "while it is down"
+        assert json.loads(socket.recv(timeout=10)) == {"type": "pong"}
+        redis = start_redis_server(port)
+        deadline = time.monotonic() + 20
+        while True:  # until the layer has subscribed again; a ping never waits for that
+            server.post(key, [alert("after"), log()])
+            try:
+                frame = json.loads(socket.recv(timeout=1))
+                break
+            except TimeoutError:
+                assert time.monotonic() < deadline
+        assert frame["data"]["title"] == "after"
+        ping_until_quiet(socket)
+    server.stop()
+    redis.stop()
+
+
+def ping_until_quiet(socket) -> None:
+    socket.send('{"type":"ping"}')
+    while json.loads(socket.recv(timeout=10))["type"] != "pong":
+        pass
+    ping(socket)
+
+
+def test_daphne_serves_batches_and_sockets_too(start_server, transactional_db, key, tenant, log_in):
+    daphne = start_server("daphne")
+    with daphne.socket(log_in(tenant)) as socket:
+        assert daphne.post(key, [alert("through daphne")]).status_code == 204
+        assert receive(socket, 1)[0]["title"] == "through daphne"
+    assert_problem(daphne.post(key, content=b"{"), 400, "malformed_json")
+    assert daphne.post(key, content=iter([b"[", b"]"])).status_code == 204
+    daphne.stop()
