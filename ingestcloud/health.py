@@ -2,19 +2,22 @@
 
 import asyncio
 
+from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
 from django.db import DatabaseError, connection
 from django.http import HttpRequest, JsonResponse
-from asgiref.sync import async_to_sync
+from django.views.decorators.http import require_safe
 
 LAYER_TIMEOUT = 2.0  # seconds
 
 
+@require_safe
 def healthz(request: HttpRequest) -> JsonResponse:
     """200 as long as the process answers at all."""
     return JsonResponse({"status": "ok"})
 
 
+@require_safe
 def readyz(request: HttpRequest) -> JsonResponse:
     """200 when the database and the channel layer answer, else 503 naming which does not."""
     parts = {"database": _database_answers(), "channel_layer": async_to_sync(_layer_answers)()}

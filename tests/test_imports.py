@@ -1,0 +1,30 @@
+"""The direction of imports: `ingest` may import `alerts`, both may import `devices`, never back."""
+
+import ast
+
+import pytest
+
+from tests.live import ROOT
+
+MAY_IMPORT = {"devices": set(), "alerts": {"devices"}, "ingest": {"devices", "alerts"}}
+ROOMS = {*MAY_IMPORT, "ingestcloud", "tests", "benchmarks"}
+
+
+def imported(source: str) -> set[str]:
+    """The top-level packages that a module imports, wherever in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add(node.module or "")
+    return {name.partition(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_a_room_imports_only_those_below_it(room):
+    modules = list((ROOT / room).rglob("*.py"))
+    assert modules
+    for module in modules:
+        foreign = (imported(module.read_text()) & ROOMS) - MAY_IMPORT[room] - {room}
+        assert not foreign, f"{module.relative_to(ROOT)} imports {foreign}"
