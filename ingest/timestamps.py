@@ -12,7 +12,7 @@ ISO_8601 = re.compile(
 
 
 def parse_timestamp(text: str) -> datetime:
-    """The moment `text` names, in UTC, cut to microseconds; without an offset it is UTC already.
+    """The moment `text` names, in UTC, rounded to microseconds; without an offset it is UTC already.
 
     A leap second (RFC 3339, appendix D) is the second after it. Raises ValueError for anything that
     is not a timestamp, or that falls outside the years 1 to 9999 in UTC.
@@ -24,9 +24,9 @@ def parse_timestamp(text: str) -> datetime:
     leap = second == "60"
     seconds = "59" if leap else second or "00"
     offset = "+00:00" if offset in (None, "Z", "z") else offset
-    moment = datetime.fromisoformat(f"{date}T{hour}:{minute}:{seconds}.{(fraction or '')[:6]:0<6}{offset}")
+    micros, rest = f"{fraction or '':0<7}"[:6], f"{fraction or '':0<7}"[6]
+    moment = datetime.fromisoformat(f"{date}T{hour}:{minute}:{seconds}.{micros}{offset}")
     try:
-        moment = moment.astimezone(UTC)
-        return moment + timedelta(seconds=1) if leap else moment
+        return moment.astimezone(UTC) + timedelta(seconds=leap, microseconds=rest >= "5")
     except OverflowError as error:
         raise ValueError("outside the years 1 to 9999") from error
