@@ -1,0 +1,97 @@
+# The commands a person needs. `make` alone lists them.
+
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+MANAGE := $(BIN)/python manage.py
+PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
+UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --no-config \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make requirements"
+CODE := alerts devices ingest ingestcloud
+ARGS ?=
+PORT ?= 8000
+export PORT
+
+# What the checks see instead of this machine's environment and .env.
+CHECK_ENV := env SECRET_KEY=only-for-checks-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEFGHIJ ALLOWED_HOSTS=example.org \
+	DEBUG=false HTTPS=true DATABASE_URL=sqlite://:memory: REDIS_URL= WEB_CONCURRENCY=1
+
+.PHONY: help
+help: ## list these commands
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 22
+
+.PHONY: run
+run: export WEB_CONCURRENCY := 1
+run: $(VENV)/.runtime ## set up whatever is missing and serve a demo on http://127.0.0.1:8000 (PORT=…)
+	@$(BIN)/python ingestcloud/write_env.py
+	@$(MANAGE) migrate --verbosity 0
+	@$(MAKE) --no-print-directory staticfiles/staticfiles.json
+	@$(MANAGE) setup_demo --port $(PORT)
+	@exec $(BIN)/python -m uvicorn ingestcloud.asgi:application \
+		--host 127.0.0.1 --port $(PORT) --no-server-header
+
+.PHONY: serve
+serve: $(VENV)/.runtime ## the production server, from the environment (docs/operations.md)
+	@$(MANAGE) check --deploy --fail-level ERROR
+	@$(MANAGE) migrate --check || { echo "Not started: the database does not answer, or it lacks the migrations \
+	named above. Apply them with: $(MANAGE) migrate" >&2; exit 1; }
+	@$(MAKE) --no-print-directory staticfiles/staticfiles.json
+	@exec $(BIN)/python -m uvicorn ingestcloud.asgi:application --host $${HOST:-127.0.0.1} --port $${PORT:-8000} \
+		--workers $${WEB_CONCURRENCY:-1} --no-server-header --no-access-log --timeout-graceful-shutdown 10
+
+.PHONY: test
+test: $(VENV)/.dev ## all tests, on PostgreSQL and Redis and again embedded; or on DATABASE_URL and REDIS_URL (ARGS=…)
+	TEST_STACK=servers $(BIN)/python -m pytest $(ARGS)
+	@if [ -n "$$DATABASE_URL" ] && [ -n "$$REDIS_URL" ]; then exit; fi; set -x; \
+		TEST_STACK=embedded $(BIN)/python -m pytest $(ARGS)
+
+.PHONY: lint
+lint: $(VENV)/.dev ## formatting, lint, types, templates, security, migrations, deployment
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	@$(CHECK_ENV) $(BIN)/mypy $(CODE)
+	$(BIN)/djlint --quiet --check templates
+	$(BIN)/djlint --quiet --lint templates
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive --severity-level medium $(CODE)  # ruff has looked at the low ones
+	@$(CHECK_ENV) $(MANAGE) makemigrations --check --dry-run
+	@$(CHECK_ENV) $(MANAGE) check --deploy --fail-level WARNING
+
+.PHONY: check
+check: lint test ## what CI runs: lint and test
+
+.PHONY: bench
+bench: $(VENV)/.dev ## the benchmarks, ratios printed (ARGS=…)
+	$(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: requirements
+requirements: $(VENV)/.dev ## compile the pinned requirements from pyproject.toml
+	$(UV_COMPILE) --output-file requirements.txt
+	$(UV_COMPILE) --extra dev --constraints requirements.txt --output-file requirements-dev.txt
+
+# Compressing takes some ten seconds, so only where a file changed or a package may have.
+staticfiles/staticfiles.json: $(VENV)/.runtime $(shell find $(CODE) -path '*/static/*' -type f)
+	@echo "Collecting static files"
+	@$(MANAGE) collectstatic --noinput --verbosity 0
+	@touch $@
+
+# Empty files in .venv remember what was done; make compares their age.
+$(VENV)/.made:
+	@for python in $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11); do \
+		"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+		"$$python" -c 'import ensurepip, venv' 2>/dev/null || { echo "$$python has no venv module. Install it; \
+	on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }; \
+		echo "Making $(VENV) with $$("$$python" --version)"; \
+		"$$python" -m venv $(VENV) && touch $@; exit; \
+	done; \
+	echo "IngestCloud needs Python 3.11 or newer, and $(or $(PYTHON),python3) is not. Install one, \
+	or name it: make run PYTHON=/path/to/python3" >&2; exit 1
+
+$(VENV)/.runtime: requirements.txt | $(VENV)/.made
+	@echo "Installing $<"
+	@$(PIP_INSTALL) -r $<
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt | $(VENV)/.made
+	@echo "Installing $<"
+	@$(PIP_INSTALL) -r $<
+	@touch $@

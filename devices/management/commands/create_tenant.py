@@ -1,0 +1,40 @@
+"""`manage.py create_tenant SLUG`."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError
+
+from devices.models import Module, Tenant
+
+
+class Command(BaseCommand):
+    help = "Make a tenant, or switch on more modules of one that is there. Nothing is ever switched off."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("slug", help="short name: letters, digits, - and _")
+        parser.add_argument("--name", help="name for people (default: the slug)")
+        parser.add_argument(
+            "--module", action="append", default=[], choices=Module.values, help="module to switch on; repeatable"
+        )
+
+    def handle(self, *args: Any, slug: str, name: str | None, module: list[str], **options: Any) -> None:
+        tenant = Tenant.objects.filter(slug=slug).first()
+        done = "already there" if tenant else "made"
+        tenant = tenant or Tenant(slug=slug, name=slug)
+        tenant.name = name or tenant.name
+        for each in module:
+            tenant.enable_module(each)
+        try:
+            tenant.clean_fields()
+        except ValidationError as error:
+            raise CommandError(explain(error)) from error
+        tenant.save()
+        modules = ", ".join(tenant.modules) or "none"
+        self.stdout.write(f"Tenant {tenant.slug} ({tenant.name}) {done}; modules: {modules}.")
+
+
+def explain(error: ValidationError) -> str:
+    """A model's validation errors as one line."""
+    return " ".join(f"{field}: {' '.join(messages)}" for field, messages in error.message_dict.items())

@@ -1,0 +1,114 @@
+"""`manage.py setup_demo`: what `make run` needs to be more than an empty page."""
+
+import os
+import socket
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
+from django.utils import timezone
+
+from devices.models import KEY_PREFIX_LENGTH, KEY_START, Device, DeviceKey, Module, Tenant, key_digest
+
+ADMIN = "admin"
+# One line, so that it can be pasted anywhere. Its timestamps are new each time: a repeat would be stored once.
+CURL = (
+    "curl -i {url}/v1/ingest -H 'X-Device-Key: {key}' -H 'Content-Type: application/json' -d '["
+    """{{"kind":"security_alert","timestamp":"'$(date -u +%FT%TZ)'","data":{{"title":"Port scan detected","""
+    """"severity":"high","source_ip":"192.168.1.100","destination_ip":"10.0.0.1","""
+    """"description":"SYN scan from 192.168.1.100 on 256 ports"}}}},"""
+    """{{"kind":"telemetry","timestamp":"'$(date -u +%FT%TZ)'","data":"""
+    """{{"cpu_percent":12.5,"memory_percent":45.2}}}}]'"""
+)
+BLOCK = """
+  Live alerts   {url}/alerts/
+  Admin         {url}/admin/
+  Sign in       {login}
+
+  Send a batch, in another terminal:
+
+{curl}
+
+  Or let this machine send its own telemetry and log lines, with some sample alerts:
+
+.venv/bin/python manage.py simulate_edge --url {url} --alerts 5 --backups 2
+
+  Stop with Ctrl-C.
+"""
+
+
+class Command(BaseCommand):
+    help = "Make the demo's tenant, device, key and admin user where they are missing, and print how to use them."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--port", type=int, default=int(os.environ.get("PORT") or 8000), help="port that will be served on"
+        )
+
+    def handle(self, *args: Any, port: int, **options: Any) -> None:
+        plaintext, password = demo_secret("DEMO_DEVICE_KEY"), demo_secret("DEMO_ADMIN_PASSWORD")
+        if not plaintext.startswith(KEY_START):
+            raise CommandError(f"DEMO_DEVICE_KEY must start with {KEY_START}.")
+        check_port(port)
+        with transaction.atomic():
+            key = make_key(make_device(), plaintext)
+            login = make_login(password)
+        url = f"http://127.0.0.1:{port}"
+        curl = CURL.format(url=url, key=plaintext)
+        if not key.is_usable(timezone.now()):
+            curl = f"  The demo's key is {key.state}. Issue one in the admin and put it into .env as DEMO_DEVICE_KEY."
+        self.stdout.write(BLOCK.format(url=url, login=login, curl=curl))
+
+
+def demo_secret(name: str) -> str:
+    """A secret of the demo, which `make run` writes into .env. Raises CommandError where there is none."""
+    if value := getattr(settings, name):
+        return str(value)
+    raise CommandError(
+        f"{name} is not set. The demo is for `make run`, which writes it into a new .env; "
+        "to have the demo with an .env of your own, add DEMO_DEVICE_KEY and DEMO_ADMIN_PASSWORD to it."
+    )
+
+
+def check_port(port: int) -> None:
+    """Raise CommandError where the server could not listen."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise CommandError(
+                f"Port {port} can't be used ({error.strerror}). Choose another: make run PORT={port + 1}"
+            ) from error
+        except OverflowError as error:
+            raise CommandError(f"There is no port {port}.") from error
+
+
+def make_device() -> Device:
+    """The demo's device; its tenant has every module."""
+    modules = {f"{module}_enabled": True for module in Module}
+    tenant, _ = Tenant.objects.get_or_create(slug="demo", defaults={"name": "Demo", **modules})
+    device, _ = Device.objects.get_or_create(
+        tenant=tenant, name="demo-edge", defaults={"type": "edge-simulator", "location": "this machine"}
+    )
+    return device
+
+
+def make_key(device: Device, plaintext: str) -> DeviceKey:
+    """The key that `plaintext` is. One that was revoked stays so: revocation is one way."""
+    key, _ = DeviceKey.objects.get_or_create(
+        digest=key_digest(plaintext), defaults={"device": device, "prefix": plaintext[:KEY_PREFIX_LENGTH]}
+    )
+    return key
+
+
+def make_login(password: str) -> str:
+    """Make the admin user where there is none; returns what to sign in with."""
+    user_model = get_user_model()
+    user = user_model.objects.filter(username=ADMIN).first()
+    if user is None:
+        user = user_model.objects.create_superuser(username=ADMIN, password=password)
+    return f"{ADMIN} / {password if user.check_password(password) else 'the password as you changed it'}"
