@@ -6,7 +6,7 @@ from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
-from alerts.models import SecurityAlert
+from alerts.models import SecurityAlert, Severity
 from alerts.representation import represent
 from devices.models import Tenant
 
@@ -22,6 +22,7 @@ def live_alerts(request: HttpRequest) -> HttpResponse:
     recent = [represent(alert) for alert in visible.order_by("-id")[:RECENT]]
     context = {
         "recent": recent,
+        "severities": list(reversed(Severity)),  # the worst first
         "tenants": list(Tenant.objects.for_user(request.user).values_list("name", flat=True)),
     }
     return render(request, "alerts/live.html", context)

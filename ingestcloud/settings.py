@@ -3,6 +3,7 @@
 Every variable is described in docs/operations.md; a test fails where one is not.
 """
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,7 @@ def required(name: str, hint: str) -> str:
 try:
     DEBUG = env.bool("DEBUG", False)
     HTTPS = env.bool("HTTPS", not DEBUG)
-    SECRET_KEY = required(
-        "SECRET_KEY", "put a long random string of your own into the environment, or use `make run`."
-    )
+    SECRET_KEY = required("SECRET_KEY", "put a long random string of your own into the environment, or use `make run`.")
     ALLOWED_HOSTS = [
         host.strip()
         for host in required(
@@ -42,7 +41,9 @@ try:
     WEB_CONCURRENCY = env.int("WEB_CONCURRENCY", 1)
     INGEST_MAX_EVENTS = env.int("INGEST_MAX_EVENTS", 1000)
     INGEST_MAX_BYTES = env.int("INGEST_MAX_BYTES", 5 * 1024 * 1024)
-    LOG_LEVEL = env.log_level("LOG_LEVEL", "INFO")
+    DEMO_DEVICE_KEY = env.str("DEMO_DEVICE_KEY", "")
+    DEMO_ADMIN_PASSWORD = env.str("DEMO_ADMIN_PASSWORD", "")
+    LOG_LEVEL = env.log_level("LOG_LEVEL", logging.INFO)
 except EnvError as error:
     raise SystemExit(f"A setting in the environment is wrong: {error}") from error
 except ValueError as error:
@@ -149,7 +150,7 @@ STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+    "staticfiles": {"BACKEND": "ingestcloud.staticfiles.StaticFilesStorage"},
 }
 
 LOGGING = {

@@ -1,0 +1,166 @@
+// The live page: what the server rendered, then what the socket brings.
+
+import { AlertFilter } from "./filter.js";
+import { AlertList, isScrolledDown, LIMIT } from "./list.js";
+import { AlertSocket } from "./socket.js";
+
+const FLUSH_AFTER = 50;
+const TITLE = document.title.trim();
+
+const byId = (id) => document.getElementById(id);
+const page = byId("live");
+const search = byId("alert-search");
+const recent = JSON.parse(byId("recent-alerts").textContent);
+
+// "12 s ago" is by the server's clock, whatever the analyst's own says.
+const clockOffset = Number(page.dataset.now) * 1_000 - Date.now();
+const now = () => Date.now() + clockOffset;
+
+let lastId = Math.max(0, ...recent.map((alert) => alert.id));
+let arrived = [];
+let flushTimer = null;
+let above = 0; // new rows above what the analyst is reading
+let unseen = 0; // new rows since the tab was hidden
+let retryAt = null;
+
+const filter = new AlertFilter();
+const list = new AlertList({
+  list: byId("alerts"),
+  template: byId("alert-template"),
+  filter,
+  showTenant: "showTenant" in page.dataset,
+});
+const socket = new AlertSocket(page.dataset.socket, () => lastId);
+
+// A catch-up may bring thousands of frames: they are drawn together, and only those that will stay.
+function receive(alert) {
+  lastId = Math.max(lastId, alert.id);
+  arrived.push(alert);
+  flushTimer ??= setTimeout(flush, FLUSH_AFTER);
+}
+
+function flush() {
+  const rows = list.add(arrived.slice(-LIMIT), { fresh: true });
+  arrived = [];
+  flushTimer = null;
+  if (isScrolledDown()) above += rows.length;
+  if (document.hidden) unseen += rows.length;
+  showList();
+  showNew();
+}
+
+function showList() {
+  const shown = list.applyFilter();
+  list.updateAges(now());
+  showFilters();
+  byId("alert-count").textContent = countInWords(shown, list.size);
+  byId("show-all").hidden = shown === list.size;
+  byId("no-alerts").hidden = list.size > 0;
+  byId("no-matches").hidden = shown > 0 || list.size === 0;
+}
+
+function countInWords(shown, size) {
+  if (size === 0) return "";
+  const all = size === LIMIT ? `the latest ${LIMIT} alerts` : `${size} ${size === 1 ? "alert" : "alerts"}`;
+  return shown === size ? `Showing ${all}` : `Showing ${shown} of ${all}`;
+}
+
+function showFilters() {
+  const counts = list.severityCounts();
+  for (const button of byId("severity-filters").children) {
+    const { severity } = button.dataset;
+    button.setAttribute("aria-pressed", filter.shows(severity));
+    button.querySelector(".filter-count").textContent = counts[severity] ?? 0;
+  }
+}
+
+function showNew() {
+  const button = byId("new-alerts");
+  button.textContent = `↑ ${above} new`;
+  button.setAttribute("aria-label", `Go to ${above} new ${above === 1 ? "alert" : "alerts"}`);
+  button.hidden = above === 0;
+  document.title = unseen > 0 ? `(${unseen}) ${TITLE}` : TITLE;
+}
+
+const STATE_WORDS = { connecting: "Connecting…", open: "Live", closed: "Disconnected" };
+
+function showState({ state, retryAt: moment = null }) {
+  retryAt = moment;
+  byId("socket-state").dataset.state = state;
+  byId("socket-words").textContent = STATE_WORDS[state];
+  showCountdown();
+}
+
+// Apart from the words: a screen reader must not be told every second.
+function showCountdown() {
+  const seconds = retryAt && Math.max(1, Math.ceil((retryAt - Date.now()) / 1_000));
+  byId("socket-countdown").textContent = seconds ? `retrying in ${seconds} s` : "";
+}
+
+function showSessionEnded() {
+  showState({ state: "closed" });
+  byId("socket-words").textContent = "Session ended";
+  byId("session-ended").hidden = false;
+}
+
+function listenToAnalyst() {
+  byId("severity-filters").addEventListener("click", (event) => {
+    const button = event.target.closest("[data-severity]");
+    if (button) filter.toggle(button.dataset.severity);
+  });
+  search.addEventListener("input", () => filter.search(search.value));
+  byId("show-all").addEventListener("click", () => {
+    search.value = "";
+    filter.clear();
+    focusList();
+  });
+  filter.addEventListener("change", showList);
+
+  byId("new-alerts").addEventListener("click", () => {
+    window.scrollTo({ top: 0 });
+    focusList();
+  });
+  window.addEventListener("scroll", forgetAboveAtTop, { passive: true });
+  document.addEventListener("keydown", searchOnSlash);
+  document.addEventListener("visibilitychange", () => {
+    unseen = 0;
+    showNew();
+  });
+}
+
+// The button just pressed is about to disappear, and the focus must not go with it.
+function focusList() {
+  byId("alerts").focus({ preventScroll: true });
+}
+
+function forgetAboveAtTop() {
+  if (above === 0 || isScrolledDown()) return;
+  above = 0;
+  showNew();
+}
+
+function searchOnSlash(event) {
+  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.target.matches("input")) return;
+  event.preventDefault();
+  search.focus();
+}
+
+function tick() {
+  showCountdown();
+  if (!document.hidden) list.updateAges(now());
+}
+
+function listenToServer() {
+  socket.addEventListener("alert", (event) => receive(event.detail));
+  socket.addEventListener("state", (event) => showState(event.detail));
+  socket.addEventListener("sessionended", showSessionEnded);
+  socket.addEventListener("membershipchanged", () => location.reload());
+  socket.start();
+}
+
+list.add(recent.toReversed(), { fresh: false });
+filter.search(search.value); // a browser may have kept the text over a reload
+showList();
+listenToAnalyst();
+listenToServer();
+setInterval(tick, 1_000);

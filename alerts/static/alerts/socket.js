@@ -1,0 +1,161 @@
+// The way to the server: a WebSocket that comes back by itself and always says which alert it had last.
+
+const PING_EVERY = 15_000;
+const ANSWER_WITHIN = 10_000;
+const RETRY_FIRST = 1_000;
+const RETRY_AT_MOST = 15_000;
+
+// Close codes of alerts/consumers.py
+const SESSION_ENDED = 4401;
+const MEMBERSHIP_CHANGED = 4403;
+
+/**
+ * Dispatches
+ * - "alert" (detail: the alert),
+ * - "state" (detail: `{state: "connecting" | "open"}` or `{state: "closed", retryAt}`),
+ * - "sessionended", after which it stays closed,
+ * - "membershipchanged", after which it stays closed.
+ */
+export class AlertSocket extends EventTarget {
+  #socket = null;
+  #connection = null; // aborted when we give a socket up: its late events must not count
+  #opened = false;
+  #failures = 0;
+  #stopped = false;
+  #retryTimer;
+  #pingTimer;
+  #answerTimer = null;
+
+  /** `lastId()` is the newest alert the page has. */
+  constructor(path, lastId) {
+    super();
+    this.path = path;
+    this.lastId = lastId;
+  }
+
+  start() {
+    window.addEventListener("online", () => this.#wake());
+    document.addEventListener("visibilitychange", () => {
+      if (!document.hidden) this.#wake();
+    });
+    this.#connect();
+  }
+
+  // A sleeping laptop or a new network: don't wait for a timer to find out.
+  #wake() {
+    if (this.#stopped) return;
+    if (!this.#socket) this.#connect();
+    else if (this.#opened) this.#ping();
+  }
+
+  #connect() {
+    clearTimeout(this.#retryTimer);
+    this.#announce({ state: "connecting" });
+    this.#opened = false;
+    this.#connection = new AbortController();
+    this.#socket = new WebSocket(this.#address());
+    this.#listen("open", () => this.#onOpen());
+    this.#listen("message", (event) => this.#onMessage(JSON.parse(event.data)));
+    this.#listen("close", (event) => this.#onLost(event.code));
+    this.#expectAnswer();
+  }
+
+  #address() {
+    const address = new URL(this.path, location.href);
+    address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+    address.searchParams.set("since", this.lastId());
+    return address;
+  }
+
+  #listen(type, handler) {
+    this.#socket.addEventListener(type, handler, { signal: this.#connection.signal });
+  }
+
+  #onOpen() {
+    this.#stopWaiting();
+    this.#opened = true;
+    this.#pingTimer = setInterval(() => this.#ping(), PING_EVERY);
+    this.#announce({ state: "open" });
+  }
+
+  #onMessage(frame) {
+    this.#failures = 0;
+    if (frame.type === "alert") {
+      // A long catch-up may come before the pong; it shows as well that the uplink is alive.
+      if (this.#answerTimer) this.#expectAnswer();
+      this.dispatchEvent(new CustomEvent("alert", { detail: frame.data }));
+    } else if (frame.type === "pong") {
+      this.#stopWaiting();
+    }
+  }
+
+  #ping() {
+    this.#socket.send('{"type":"ping"}');
+    if (!this.#answerTimer) this.#expectAnswer();
+  }
+
+  #expectAnswer() {
+    clearTimeout(this.#answerTimer);
+    this.#answerTimer = setTimeout(() => this.#onLost(), ANSWER_WITHIN);
+  }
+
+  #stopWaiting() {
+    clearTimeout(this.#answerTimer);
+    this.#answerTimer = null;
+  }
+
+  #onLost(code) {
+    const refused = !this.#opened;
+    this.#letGo();
+    if (code === SESSION_ENDED) return this.#stop("sessionended");
+    if (code === MEMBERSHIP_CHANGED) return this.#stop("membershipchanged");
+    this.#retryLater();
+    if (refused) this.#findOutWhy();
+  }
+
+  // Over a half-open uplink close() waits for an answer that never comes, so nothing here waits for it.
+  #letGo() {
+    this.#connection.abort();
+    clearInterval(this.#pingTimer);
+    this.#stopWaiting();
+    this.#socket.close();
+    this.#socket = null;
+  }
+
+  #retryLater() {
+    const longest = Math.min(RETRY_FIRST * 2 ** this.#failures, RETRY_AT_MOST);
+    // Pages that lost the same server must not all come back at the same moment.
+    const delay = Math.max(RETRY_FIRST, longest * (0.5 + Math.random() / 2));
+    this.#failures += 1;
+    this.#retryTimer = setTimeout(() => this.#connect(), delay);
+    this.#announce({ state: "closed", retryAt: Date.now() + delay });
+  }
+
+  // A refused handshake tells a script nothing; the page itself, asked again, does.
+  async #findOutWhy() {
+    let page;
+    try {
+      const signal = AbortSignal.timeout(ANSWER_WITHIN);
+      const response = await fetch(location.href, { redirect: "manual", cache: "no-store", signal });
+      if (response.type === "opaqueredirect") return this.#stop("sessionended");
+      if (!response.ok) return;
+      page = new DOMParser().parseFromString(await response.text(), "text/html");
+    } catch {
+      return; // the server is away: retrying is all there is to do
+    }
+    const stillAllowed = page.querySelector("[data-socket]");
+    if (!stillAllowed) this.#stop("membershipchanged");
+  }
+
+  #stop(reason) {
+    if (this.#stopped) return;
+    this.#stopped = true;
+    clearTimeout(this.#retryTimer);
+    if (this.#socket) this.#letGo();
+    this.dispatchEvent(new Event(reason));
+  }
+
+  #announce(detail) {
+    this.dispatchEvent(new CustomEvent("state", { detail }));
+  }
+}

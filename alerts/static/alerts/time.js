@@ -1,0 +1,28 @@
+// Moments in words, by the clock and in the time zone of whoever reads the page.
+
+const SECOND = 1_000;
+const MINUTE = 60 * SECOND;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+
+const exactFormat = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
+
+/** `moment` to the second, with the zone. */
+export function exact(moment) {
+  return exactFormat.format(moment);
+}
+
+/** A length of time in its largest unit: "12 s", "5 min", "3 h", "2 d". */
+export function span(milliseconds) {
+  const length = Math.abs(milliseconds);
+  if (length < MINUTE) return `${Math.floor(length / SECOND)} s`;
+  if (length < HOUR) return `${Math.floor(length / MINUTE)} min`;
+  if (length < DAY) return `${Math.floor(length / HOUR)} h`;
+  return `${Math.floor(length / DAY)} d`;
+}
+
+/** How long ago `moment` was. What a clock that is slightly off puts into the future is "just now". */
+export function ago(moment, now) {
+  const age = now - moment;
+  return age < SECOND ? "just now" : `${span(age)} ago`;
+}
