@@ -2,8 +2,9 @@
 
 import json
 import logging
+from typing import cast
 
-from channels.layers import get_channel_layer
+from channels.layers import BaseChannelLayer, get_channel_layer
 
 from alerts.representation import represent
 from alerts.storage import StoredAlerts
@@ -20,22 +21,24 @@ def tenant_group(tenant_id: int) -> str:
 
 async def broadcast(stored: list[StoredAlerts]) -> None:
     """Tell the open sockets. A layer that is down loses nothing: pages ask the database for what they miss."""
-    layer = get_channel_layer()
+    layer = cast("BaseChannelLayer", get_channel_layer())  # settings always have one
+    # Encoded once for all sockets, and for both the tenant's group and that of all tenants.
+    frames = {alert.pk: frame(represent(alert)) for part in stored if part.tenant_id is None for alert in part.alerts}
     for part in stored:
         group = ALL_TENANTS if part.tenant_id is None else tenant_group(part.tenant_id)
         try:
-            await layer.group_send(group, encode(part))
+            await layer.group_send(group, message(part, frames))
         except Exception:  # each layer has exceptions of its own, and none may reach the device
             logger.exception("Alerts %s to %s not broadcast", part.alerts[0].pk, part.alerts[-1].pk)
 
 
-def encode(part: StoredAlerts) -> dict[str, object]:
-    """The message: the id before its alerts, the last of their ids, and their frames, encoded once for all sockets."""
+def message(part: StoredAlerts, frames: dict[int, str]) -> dict[str, object]:
+    """What goes over the layer: the id before the alerts, the last of their ids, and their frames."""
     return {
         "type": MESSAGE_TYPE,
         "after": part.after,
         "last": part.alerts[-1].pk,
-        "frames": [frame(represent(alert)) for alert in part.alerts],
+        "frames": [frames[alert.pk] for alert in part.alerts],
     }
 
 

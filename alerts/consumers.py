@@ -1,13 +1,12 @@
 """The socket `/api/ws/security`: what was missed, in order, then every alert as it is stored."""
 
 import json
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs
 
 from channels.auth import get_user
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
-from django.contrib.sessions.backends.base import SessionBase
 
 from alerts.broadcast import ALL_TENANTS, frame, tenant_group
 from alerts.models import SecurityAlert
@@ -35,7 +34,7 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
             since = parse_since(self.scope["query_string"])
         except ValueError:
             return await self.close(code=CLOSE_BAD_SINCE)
-        self.user = self.scope["user"]
+        self.user = cast("Any", self.scope["user"])
         if not self.user.is_authenticated:
             return await self.close(code=CLOSE_NOT_LOGGED_IN)
         self.groups = await groups_of(self.user)
@@ -70,7 +69,7 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
         """A ping also asks whether the login and the memberships still hold. Other frames mean nothing to us."""
         if not is_ping(text_data):
             return
-        user = await get_user({"session": fresh_session(self.scope["session"])})
+        user = await current_user(self.scope["session"])
         if not user.is_authenticated:
             return await self.close(code=CLOSE_NOT_LOGGED_IN)
         if await groups_of(user) != self.groups:
@@ -97,9 +96,10 @@ def is_ping(text: str | None) -> bool:
     return isinstance(content, dict) and content.get("type") == "ping"
 
 
-def fresh_session(session: SessionBase) -> SessionBase:
-    """The session as the database has it now: the one in the scope was read when the socket opened."""
-    return session.__class__(session.session_key)  # type() would name the lazy wrapper
+async def current_user(session: Any) -> Any:
+    """Who is logged in now: the session in the scope was read when the socket opened."""
+    fresh = session.__class__(session.session_key)  # type() would name the lazy wrapper
+    return await get_user(cast("Any", {"session": fresh}))
 
 
 @database_sync_to_async

@@ -36,7 +36,9 @@ class SecurityAlert(models.Model):
     Ids grow in commit order (see `alerts.storage`), so "all after id N" has no gaps.
     """
 
-    tenant = models.ForeignKey(Tenant, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+")
+    tenant = models.ForeignKey(
+        Tenant, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
+    )
     device = models.ForeignKey(
         Device, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
     )

@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 
@@ -47,9 +47,10 @@ def check_batch(body: bytes, key: DeviceKey, source: str | None, received_at: da
     Raises MalformedBatch, TooManyEvents, InvalidEvents (naming every bad event) and ModuleDisabled.
     """
     batch = Batch(key, hashlib.sha256(body).digest(), len(body), source, received_at, [], [])
-    events = decode_events(body)
-    if events is None or None in events:
-        events = check_slowly(body, events)
+    decoded = decode_events(body)
+    # What was decoded in full needs no second look.
+    whole = decoded is not None and None not in decoded
+    events = cast("list[DecodedEvent]", decoded) if whole else check_slowly(body, decoded)
     if len(events) > settings.INGEST_MAX_EVENTS:
         raise TooManyEvents(len(events), settings.INGEST_MAX_EVENTS)
     for event in events:

@@ -108,7 +108,5 @@ def decode_events(body: bytes) -> list[DecodedEvent | None] | None:
             decoded.append(None)
             continue
         text = str(event.data, "utf-8")
-        decoded.append(
-            DecodedEvent(event.kind, timestamp, text.translate(ONE_LINE) if several_lines else text, data)
-        )
+        decoded.append(DecodedEvent(event.kind, timestamp, text.translate(ONE_LINE) if several_lines else text, data))
     return decoded

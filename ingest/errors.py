@@ -78,5 +78,5 @@ class UnsupportedContentEncoding(exceptions.APIException):
     headers = {"Accept-Encoding": "gzip, deflate, zstd"}
 
 
-class ClientDisconnected(Exception):
+class ClientDisconnected(Exception):  # noqa: N818  it is an event, and its name is ASGI's
     """The client left before its request was whole; there is nobody to answer."""

@@ -3,6 +3,7 @@
 import functools
 import ipaddress
 import re
+from typing import Any
 
 from rest_framework import serializers
 
@@ -30,7 +31,7 @@ class Int64Field(serializers.Field):
         "out_of_range": "Must be between {minimum} and {maximum}.",
     }
 
-    def __init__(self, *, minimum: int = INT64_MIN, maximum: int = INT64_MAX, **kwargs: object) -> None:
+    def __init__(self, *, minimum: int = INT64_MIN, maximum: int = INT64_MAX, **kwargs: Any) -> None:
         self.minimum, self.maximum = minimum, maximum
         super().__init__(**kwargs)
 
@@ -51,7 +52,7 @@ class TextField(serializers.Field):
         "max_length": "Must have at most {max_length} characters.",
     }
 
-    def __init__(self, *, max_length: int | None = None, allow_blank: bool = True, **kwargs: object) -> None:
+    def __init__(self, *, max_length: int | None = None, allow_blank: bool = True, **kwargs: Any) -> None:
         self.max_length, self.allow_blank = max_length, allow_blank
         super().__init__(**kwargs)
 
@@ -70,7 +71,7 @@ class ChoiceField(TextField):
 
     default_error_messages = {"invalid_choice": "Must be one of: {choices}."}
 
-    def __init__(self, *, choices: list[str], **kwargs: object) -> None:
+    def __init__(self, *, choices: list[str], **kwargs: Any) -> None:
         self.choices = frozenset(choices)
         self._listed = ", ".join(choices)
         super().__init__(**kwargs)
@@ -95,7 +96,7 @@ class IPAddressField(TextField):
 
     default_error_messages = {"invalid_ip": "Must be an IPv4 or IPv6 address."}
 
-    def to_internal_value(self, data: object) -> str | None:
+    def to_internal_value(self, data: object) -> str | None:  # type: ignore[override]
         text = super().to_internal_value(data)
         if not text and not self.required:
             return None

@@ -45,7 +45,7 @@ class IngestHandler:
     """The ASGI application for `PATH`. `problem` makes an error response of (status, code, detail)."""
 
     def __init__(self, problem: Callable[[int, str, str], HttpResponse]) -> None:
-        self.view = IngestView.as_view()
+        self.view: Any = IngestView.as_view()
         self.problem = problem
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:

@@ -4,6 +4,8 @@ Required fields must be there, `null` means absent, unknown fields are kept: new
 ours must not lose data. Nothing is converted; `data` is stored as it was sent.
 """
 
+from typing import Any, cast
+
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail
 
@@ -46,7 +48,7 @@ class LogSerializer(DataSerializer):
 
     level = TextField(max_length=32)
     message = TextField()
-    source = TextField(required=False)
+    source = TextField(required=False)  # type: ignore[assignment]  # DRF's Field has a source too
 
 
 class SecurityAlertSerializer(DataSerializer):
@@ -100,17 +102,18 @@ class EventSerializer(serializers.Serializer):
 
     kind = ChoiceField(choices=list(KINDS))
     timestamp = TimestampField()
-    data = StorableObjectField()
+    data = StorableObjectField()  # type: ignore[assignment]
 
     def to_internal_value(self, data: object) -> dict[str, object]:
         if not isinstance(data, dict):
-            detail = ErrorDetail(self.error_messages["invalid"], code="not_an_object")
+            detail = ErrorDetail(str(self.error_messages["invalid"]), code="not_an_object")
             raise serializers.ValidationError({"non_field_errors": [detail]})
-        event, errors = {}, {}
+        event: dict[str, Any] = {}
+        errors: dict[str, Any] = {}
         try:
             event = super().to_internal_value({name: value for name, value in data.items() if value is not None})
         except serializers.ValidationError as error:
-            errors = dict(error.detail)
+            errors = dict(cast("dict[str, Any]", error.detail))
         # Also where the timestamp is wrong: the answer names everything that must be mended.
         kind, sent = data.get("kind"), data.get("data")
         if isinstance(kind, str) and kind in KINDS and "data" not in errors:

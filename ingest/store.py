@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from django.db import connection, transaction
 
@@ -86,7 +87,7 @@ def _insert_batches(batches: list[Batch]) -> list[tuple[int, Batch]]:
         return [(batch_id, first[device_id, bytes(digest)]) for batch_id, device_id, digest in cursor.fetchall()]
 
 
-def _batch_row(batch: Batch) -> tuple[object, ...]:
+def _batch_row(batch: Batch) -> tuple[Any, ...]:
     device = batch.key.device
     received_at = connection.ops.adapt_datetimefield_value(batch.received_at)
     return (
@@ -119,7 +120,7 @@ def _copy_text(batch_id: int, batch: Batch) -> bytes:
     return "".join(lines).replace("\\", "\\\\").encode()
 
 
-def _event_rows(batch_id: int, batch: Batch) -> Iterator[tuple[object, ...]]:
+def _event_rows(batch_id: int, batch: Batch) -> Iterator[tuple[Any, ...]]:
     device, adapt = batch.key.device, connection.ops.adapt_datetimefield_value
     received_at = adapt(batch.received_at)
     for kind, timestamp, data in batch.events:

@@ -6,13 +6,14 @@ import logging
 import queue
 import threading
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from django.db import DataError, InterfaceError, OperationalError, connection
 from django.utils import timezone
 
 from alerts.broadcast import broadcast
 from alerts.storage import StoredAlerts
-from devices.models import Device, DeviceKey
+from devices.models import LAST_USE_EVERY, Device, DeviceKey
 from ingest.batch import Batch
 from ingest.errors import UnstorableBatch
 from ingest.store import Outcome, store_batches
@@ -22,7 +23,11 @@ logger = logging.getLogger(__name__)
 GROUP_EVENTS = 2000  # enough to share a commit, few enough to keep its wait short
 IDLE_SECONDS = 5.0  # after which a writer gives its connection back
 
+NEVER = datetime.min.replace(tzinfo=UTC)
+_noted: dict[int, datetime] = {}  # key ids, and when their use was last written down
+
 broadcasts: set[asyncio.Task[None]] = set()  # the event loop itself keeps only weak references
+
 
 @dataclass(slots=True)
 class Job:
@@ -123,7 +128,7 @@ def _store_group(group: list[Job]) -> None:
     except (OperationalError, InterfaceError) as error:  # no batch's fault, and no use to try each
         for job in group:
             job.settle(error)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  whatever it is, somebody waits for it
         if len(group) > 1:
             for job in group:
                 _store_group([job])
@@ -156,11 +161,15 @@ def _store_connected(batches: list[Batch]) -> Outcome:
 
 
 def _note_use(batches: list[Batch]) -> None:
-    """When devices and keys were last seen. Not worth failing a batch that is stored."""
+    """When devices and keys were last seen, once a minute each. Not worth failing a batch that is stored."""
     now = timezone.now()
+    keys = {batch.key.pk: batch.key for batch in batches if now - _noted.get(batch.key.pk, NEVER) >= LAST_USE_EVERY}
+    if not keys:
+        return
+    _noted.update(dict.fromkeys(keys, now))
     try:
-        Device.objects.seen({batch.key.device_id for batch in batches}, now)
-        DeviceKey.objects.used({batch.key.pk for batch in batches}, now)
+        Device.objects.seen({key.device_id for key in keys.values()}, now)
+        DeviceKey.objects.used(keys, now)
     except Exception:
         logger.exception("Could not note when devices were last seen")
         connection.close()

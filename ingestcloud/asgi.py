@@ -1,8 +1,9 @@
 """The ASGI application: pages through Django, batches on their short way, alerts on the socket."""
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 from django.core.asgi import get_asgi_application
 
@@ -16,6 +17,7 @@ from django.urls import path  # noqa: E402
 
 from alerts.consumers import SecurityAlertConsumer  # noqa: E402
 from ingest.handler import PATH, IngestHandler  # noqa: E402
+from ingest.writer import writer  # noqa: E402
 from ingestcloud.problems import problem  # noqa: E402
 
 ingest_application = IngestHandler(problem)
@@ -28,6 +30,19 @@ async def http_application(
     await application(scope, receive, send)
 
 
+async def lifespan(
+    scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
+) -> None:
+    """The server starts, and when it stops the writer's threads end with what they have taken stored."""
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.shutdown":
+            await asyncio.to_thread(writer.close)
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
+
+
 async def no_such_socket(scope: Any, receive: Any, send: Callable[[Any], Awaitable[None]]) -> None:
     """Refuses the handshake of a socket at an unknown address; the router alone would raise."""
     await receive()
@@ -37,12 +52,13 @@ async def no_such_socket(scope: Any, receive: Any, send: Callable[[Any], Awaitab
 application = ProtocolTypeRouter(
     {
         "http": http_application,
+        "lifespan": lifespan,
         "websocket": AllowedHostsOriginValidator(
             AuthMiddlewareStack(
                 URLRouter(
                     [
-                        path("api/ws/security", SecurityAlertConsumer.as_asgi()),
-                        path("<path:unknown>", no_such_socket),
+                        path("api/ws/security", cast("Any", SecurityAlertConsumer.as_asgi())),
+                        path("<path:unknown>", cast("Any", no_such_socket)),
                     ]
                 )
             )

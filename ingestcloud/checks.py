@@ -27,6 +27,19 @@ def limits_are_positive(app_configs: object, **kwargs: object) -> list[CheckMess
 
 
 @register(deploy=True)
+def the_demo_stays_at_home(app_configs: object, **kwargs: object) -> list[CheckMessage]:
+    if settings.DEMO_DEVICE_KEY or settings.DEMO_ADMIN_PASSWORD:
+        return [
+            Error(
+                "The demo's key and login are set.",
+                hint="The .env that `make run` made is not for production: remove it and set your own variables.",
+                id="ingestcloud.E003",
+            )
+        ]
+    return []
+
+
+@register(deploy=True)
 def sqlite_has_one_writer(app_configs: object, **kwargs: object) -> list[CheckMessage]:
     if settings.WEB_CONCURRENCY > 1 and settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"):
         return [

@@ -1,9 +1,10 @@
 """Is the process alive, and can it work?"""
 
 import asyncio
+from typing import cast
 
 from asgiref.sync import async_to_sync
-from channels.layers import get_channel_layer
+from channels.layers import BaseChannelLayer, get_channel_layer
 from django.db import DatabaseError, connection
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_safe
@@ -39,7 +40,8 @@ def _database_answers() -> bool:
 async def _layer_answers() -> bool:
     try:
         async with asyncio.timeout(LAYER_TIMEOUT):
-            await get_channel_layer().group_send("readyz", {"type": "readyz"})
+            layer = cast("BaseChannelLayer", get_channel_layer())  # settings always have one
+            await layer.group_send("readyz", {"type": "readyz"})
     except Exception:  # noqa: BLE001  each layer has exceptions of its own
         return False
     return True

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.core.management import call_command
 from django.test import Client
 
 from devices.authentication import known_keys
@@ -18,6 +19,12 @@ def django_db_modify_db_settings(tmp_path_factory):
     """SQLite's test database is a file: other processes and threads must see it, as they do PostgreSQL's."""
     if settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"):
         settings.DATABASES["default"]["TEST"]["NAME"] = str(tmp_path_factory.mktemp("sqlite") / "test.sqlite3")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def static_files():
+    """Pages need their static files collected, as in production."""
+    call_command("collectstatic", "--noinput", verbosity=0)
 
 
 @pytest.fixture(scope="session")

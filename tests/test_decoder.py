@@ -14,14 +14,27 @@ from ingest.models import IngestEvent
 from ingest.serializers import KINDS, EventSerializer
 from tests.events import EXAMPLES
 
-texts = st.text(max_size=40) | st.sampled_from(["", "\x00", "\ud800", "😀", "x" * 33, "x" * 300, "a\\b\tc\nd\"e", "null"])
+texts = st.text(max_size=40) | st.sampled_from(
+    ["", "\x00", "\ud800", "😀", "x" * 33, "x" * 300, 'a\\b\tc\nd"e', "null"]
+)
 numbers = (
     st.integers(-(2**65), 2**65)
     | st.floats()
     | st.sampled_from([2**63 - 1, 2**63, -(2**63), -(2**63) - 1, 5.0, 1e300, 10**400, 0, -0.0])
 )
 addresses = st.sampled_from(
-    ["10.0.0.1", "::1", "FE80::0:1", "fe80::1%eth0", "010.0.0.1", "10.0.0.300", "", "::ffff:1.2.3.4", "1.2.3", "٣.1.1.1"]
+    [
+        "10.0.0.1",
+        "::1",
+        "FE80::0:1",
+        "fe80::1%eth0",
+        "010.0.0.1",
+        "10.0.0.300",
+        "",
+        "::ffff:1.2.3.4",
+        "1.2.3",
+        "٣.1.1.1",
+    ]
 )
 timestamps = st.sampled_from(
     [

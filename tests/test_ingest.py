@@ -17,6 +17,9 @@ from tests.servers import STACK
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+LOG_WITH = '[{"kind":"log","timestamp":"2026-06-06T10:00:00Z","data":{"level":"i","message":"m","x":VALUE}}]'
+
+
 def test_the_tests_run_on_the_database_they_say():
     assert connection.vendor == {"servers": "postgresql", "embedded": "sqlite"}[STACK]
 
@@ -152,7 +155,7 @@ def test_a_bad_event_is_named_by_index_and_field(server, key, name):
 
 @pytest.mark.parametrize("text", [r'"\ud800"', r'"x\udfff"', r'"\u0000"'])
 def test_escapes_that_no_database_can_hold_are_refused(server, key, text):
-    body = '[{"kind":"log","timestamp":"2026-06-06T10:00:00Z","data":{"level":"i","message":"m","x":%s}}]' % text
+    body = LOG_WITH.replace("VALUE", text)
     errors = assert_problem(server.post(key, content=body), 400, "invalid_events")
     assert (errors[0]["index"], errors[0]["code"]) == (0, "unstorable_text")
 
@@ -198,7 +201,7 @@ def test_a_body_that_is_no_json_array_is_400(server, key, body, code):
 
 @pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "-Infinity"])
 def test_numbers_that_are_not_finite_are_400(server, key, number):
-    body = '[{"kind":"log","timestamp":"2026-06-06T10:00:00Z","data":{"level":"i","message":"m","x":%s}}]' % number
+    body = LOG_WITH.replace("VALUE", number)
     assert server.post(key, content=body).status_code == 400
 
 

@@ -85,7 +85,7 @@ def test_syslog_ng_gives_up_on_a_refused_batch_and_goes_on(syslog_ng, server, de
     wait_for(lambda: IngestEvent.objects.filter(data__message="good").exists())
     device_key.revoke()
     log_lines(syslog_ng, ["refused"])
-    wait_for(lambda: '401' in server.log and "invalid_device_key" in server.log)
+    wait_for(lambda: "401" in server.log and "invalid_device_key" in server.log)
     assert not IngestEvent.objects.filter(data__message="refused").exists()
 
 

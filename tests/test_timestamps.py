@@ -67,7 +67,7 @@ WRONG = [
 
 @pytest.mark.parametrize("text", WRONG)
 def test_it_refuses(text):
-    with pytest.raises(ValueError, match="timestamp|year|month|day"):
+    with pytest.raises(ValueError, match=r"timestamp|year|month|day"):
         parse_timestamp(text)
 
 

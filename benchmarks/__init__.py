@@ -1,0 +1,1 @@
+"""Figures for claims about speed, as ratios within one run. `make bench`."""

@@ -1,0 +1,92 @@
+"""Keep-alive HTTP clients that post prepared bodies as fast as they are answered, in a process of their own.
+
+Run as `python -m benchmarks.load FILE CLIENTS PORT`: FILE is a pickle of (headers, body) requests. Prints
+a line of JSON: requests, seconds, failures, and the latencies' quantiles in milliseconds.
+"""
+
+import asyncio
+import json
+import pickle
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import uvloop
+
+Request = tuple[str, bytes]
+
+
+class Client(asyncio.Protocol):
+    """One connection. It takes the next request when the one before is answered."""
+
+    def __init__(self, requests: list[bytes], latencies: list[float], failures: list[bytes]) -> None:
+        self.requests, self.latencies, self.failures = requests, latencies, failures
+        self.done = asyncio.get_running_loop().create_future()
+        self.answer = b""
+
+    def connection_made(self, transport) -> None:
+        self.transport = transport
+        self.next()
+
+    def next(self) -> None:
+        if not self.requests:
+            self.done.set_result(None)
+            self.transport.close()
+            return
+        self.began = time.perf_counter()
+        self.transport.write(self.requests.pop())
+
+    def data_received(self, data: bytes) -> None:
+        self.answer += data
+        if b"\r\n\r\n" not in self.answer:
+            return
+        self.latencies.append(time.perf_counter() - self.began)
+        if not self.answer.startswith(b"HTTP/1.1 204"):
+            self.failures.append(self.answer)
+        self.answer = b""
+        self.next()
+
+    def connection_lost(self, error) -> None:
+        if not self.done.done():
+            self.done.set_exception(error or ConnectionResetError())
+
+
+async def drive(requests: list[bytes], clients: int, port: int) -> dict[str, object]:
+    latencies: list[float] = []
+    failures: list[bytes] = []
+    requests.reverse()
+    began = time.perf_counter()
+    loop = asyncio.get_running_loop()
+    made = [
+        await loop.create_connection(lambda: Client(requests, latencies, failures), "127.0.0.1", port)
+        for _ in range(clients)
+    ]
+    await asyncio.gather(*(client.done for _, client in made))
+    seconds = time.perf_counter() - began
+    if failures:
+        raise SystemExit(f"{len(failures)} failed, the first: {failures[0].decode()}")
+    cuts = statistics.quantiles(latencies, n=100)
+    return {"requests": len(latencies), "seconds": seconds, "p50": cuts[49] * 1000, "p99": cuts[98] * 1000}
+
+
+def post(requests: list[Request], clients: int, port: int) -> dict[str, float]:
+    """Send (device key, body) requests from another process and return its figures."""
+    raw = [
+        f"POST /v1/ingest HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Device-Key: {key}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        + body
+        for key, body in requests
+    ]
+    with tempfile.NamedTemporaryFile() as file:
+        pickle.dump(raw, file)
+        file.flush()
+        command = [sys.executable, "-m", "benchmarks.load", file.name, str(clients), str(port)]
+        return json.loads(subprocess.check_output(command))
+
+
+if __name__ == "__main__":
+    prepared = pickle.loads(Path(sys.argv[1]).read_bytes())
+    print(json.dumps(uvloop.run(drive(prepared, int(sys.argv[2]), int(sys.argv[3])))))

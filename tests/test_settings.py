@@ -1,0 +1,93 @@
+"""The site starts only with what it needs, and every variable is documented."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from django.core import checks
+
+from ingestcloud.checks import limits_are_positive, processes_need_redis, sqlite_has_one_writer
+from tests.live import ROOT
+
+GOOD = {
+    "SECRET_KEY": "a-long-secret-of-many-characters-0123456789-ABCDEFGHIJ",
+    "ALLOWED_HOSTS": "ingest.example",
+    "DATABASE_URL": "sqlite:////tmp/none.sqlite3",
+}
+
+
+def check_with(**environment: str) -> subprocess.CompletedProcess[str]:
+    """`manage.py check --deploy` with this environment and no other variable of ours."""
+    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
+    # Present but empty, for a .env of this checkout must not fill them in.
+    empty = dict.fromkeys(
+        ["SECRET_KEY", "ALLOWED_HOSTS", "REDIS_URL", "DEMO_DEVICE_KEY", "DEMO_ADMIN_PASSWORD"], ""
+    ) | {"HTTPS": "true"}
+    command = [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING"]
+    return subprocess.run(
+        command, cwd=ROOT, env=kept | empty | environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_with_a_secret_and_hosts_it_starts_and_no_deployment_check_complains():
+    result = check_with(**GOOD)
+    assert (result.returncode, "no issues" in result.stdout + result.stderr) == (0, True), result.stderr
+
+
+@pytest.mark.parametrize("missing", ["SECRET_KEY", "ALLOWED_HOSTS"])
+def test_without_it_the_start_is_refused_with_one_sentence(missing):
+    result = check_with(**GOOD | {missing: ""})
+    assert result.returncode != 0
+    assert result.stderr.startswith(f"{missing} is not set: ")
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("INGEST_MAX_EVENTS", "many"), ("DEBUG", "perhaps"), ("DATABASE_URL", "nonsense")]
+)
+def test_a_value_that_makes_no_sense_is_named(name, value):
+    result = check_with(**GOOD | {name: value})
+    assert result.returncode != 0
+    assert name in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def ids(messages: list[checks.CheckMessage]) -> list[str | None]:
+    return [message.id for message in messages]
+
+
+def test_several_processes_need_redis(settings):
+    settings.WEB_CONCURRENCY, settings.REDIS_URL = 2, ""
+    assert ids(processes_need_redis(None)) == ["ingestcloud.E001"]
+    settings.REDIS_URL = "redis://localhost"
+    assert ids(processes_need_redis(None)) == []
+
+
+@pytest.mark.parametrize("name", ["INGEST_MAX_EVENTS", "INGEST_MAX_BYTES"])
+def test_limits_must_be_positive(settings, name):
+    setattr(settings, name, 0)
+    assert ids(limits_are_positive(None)) == ["ingestcloud.E002"]
+
+
+def test_the_demo_is_not_served_in_production():
+    result = check_with(**GOOD | {"DEMO_DEVICE_KEY": "dvc_x"})
+    assert result.returncode != 0
+    assert "ingestcloud.E003" in result.stderr
+
+
+def test_several_processes_on_sqlite_are_warned_of(settings, monkeypatch):
+    settings.WEB_CONCURRENCY = 2
+    monkeypatch.setitem(settings.DATABASES["default"], "ENGINE", "django.db.backends.sqlite3")
+    assert ids(sqlite_has_one_writer(None)) == ["ingestcloud.W001"]
+
+
+def test_every_variable_is_documented():
+    source = (ROOT / "ingestcloud" / "settings.py").read_text()
+    variables = set(re.findall(r'(?:env\.\w+|required)\(\s*"([A-Z_]+)"', source))
+    variables |= set(re.findall(r"\$\$\{(\w+):-", (ROOT / "Makefile").read_text()))
+    assert len(variables) > 8
+    text = (ROOT / "docs" / "operations.md").read_text()
+    undocumented = {name for name in variables if f"`{name}`" not in text}
+    assert not undocumented
