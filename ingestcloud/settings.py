@@ -10,6 +10,8 @@ from typing import Any
 from django.urls import reverse_lazy
 from environs import Env, EnvError
 
+from ingestcloud.unfold import UNFOLD  # noqa: F401  a setting of the admin's theme
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 env = Env(eager=True)
