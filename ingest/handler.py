@@ -60,8 +60,10 @@ class IngestHandler:
         except Exception:
             logger.exception("A fault in the ingest path")
             response = self.problem(500, "server_error", "Something failed on our side. It has been logged.")
+        if response.status_code == 204:
+            del response["Content-Type"]  # there is no content
+        else:
+            response["Content-Length"] = str(len(response.content))
         headers = [(name.lower().encode("latin1"), value.encode("latin1")) for name, value in response.items()]
-        if response.status_code != 204:
-            headers.append((b"content-length", str(len(response.content)).encode()))
         await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
         await send({"type": "http.response.body", "body": response.content})

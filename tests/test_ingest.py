@@ -29,6 +29,7 @@ def test_every_example_of_the_schema_is_accepted_as_it_stands(server, key, devic
     response = server.post(key, content=f"[{EXAMPLES[kind]}]")
 
     assert (response.status_code, response.content) == (204, b"")
+    assert "Content-Type" not in response.headers
     sent = json.loads(EXAMPLES[kind])
     stored = IngestEvent.objects.get()
     assert (stored.kind, stored.data) == (kind, sent["data"])

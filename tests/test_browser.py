@@ -1,0 +1,214 @@
+"""The pages in a real Chromium, against a running server."""
+
+import contextlib
+import os
+import re
+import shutil
+import socket
+import threading
+
+import pytest
+from django.contrib.auth import get_user_model
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from alerts.models import SecurityAlert
+from tests.events import alert, log
+from tests.problems import assert_problem
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+QUIET = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None and os.environ.get("BROWSER") == "required":
+        pytest.fail("Chromium must be installed here")
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed (Debian: chromium)")
+    # Playwright's loop runs in a thread of its own here, and Django would take ours for async code.
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
+    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+
+
+@pytest.fixture
+def page(browser: Browser):
+    """A page on which an error in the console fails the test."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield page
+    context.close()
+    assert not errors
+
+
+@pytest.fixture
+def analyst(tenant):
+    user = get_user_model().objects.create_user("ada", password="a good password")
+    user.tenants.add(tenant)
+    return user
+
+
+def log_in(page: Page, url: str, user: str = "ada", path: str = "/alerts/") -> None:
+    page.goto(url + path)
+    page.fill("#id_username", user)
+    page.fill("#id_password", "a good password")
+    page.press("#id_password", "Enter")
+    page.wait_for_url(url + path)
+
+
+class Uplink:
+    """A TCP relay to the server that can be cut and mended, as a network can."""
+
+    def __init__(self, port: int) -> None:
+        self.target, self.whole, self.sockets = port, True, []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            if not self.whole:
+                client.close()
+                continue
+            server = socket.create_connection(("127.0.0.1", self.target))
+            self.sockets += [client, server]
+            for source, sink in ((client, server), (server, client)):
+                threading.Thread(target=self._relay, args=(source, sink), daemon=True).start()
+
+    @staticmethod
+    def _relay(source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            return
+
+    def cut(self) -> None:
+        self.whole = False
+        for end in self.sockets:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+        self.sockets.clear()
+
+    def mend(self) -> None:
+        self.whole = True
+
+    def close(self) -> None:
+        self.cut()
+        self.listener.close()
+
+
+@pytest.fixture
+def uplink(server):
+    uplink = Uplink(server.port)
+    yield uplink
+    uplink.close()
+
+
+def titles(page: Page) -> list[str]:
+    return page.locator("#alerts .alert-title").all_inner_texts()
+
+
+def test_an_alert_arrives_within_two_seconds_of_its_post(server, key, analyst, page):
+    log_in(page, server.url)
+    expect(page.locator("#socket-state")).to_have_attribute("data-state", "open")
+    server.post(key, [log(), alert("Port scan detected", severity="critical")])
+    row = page.locator("#alerts > li").first
+    expect(row).to_contain_text("Port scan detected", timeout=2000)
+    expect(row).to_have_attribute("data-severity", "critical")
+
+
+def test_a_page_whose_socket_was_cut_says_so_and_catches_up(server, uplink, key, analyst, page):
+    log_in(page, uplink.url)
+    state = page.locator("#socket-state")
+    expect(state).to_have_attribute("data-state", "open")
+    server.post(key, [alert("before")])
+    expect(page.locator("#alerts > li")).to_have_count(1)
+
+    uplink.cut()
+    expect(state).not_to_have_attribute("data-state", "open")
+    for number in range(3):
+        server.post(key, [alert(f"missed {number}")])
+    expect(page.locator("#alerts > li")).to_have_count(1)
+
+    uplink.mend()
+    expect(state).to_have_attribute("data-state", "open", timeout=20_000)
+    expect(page.locator("#alerts > li")).to_have_count(4)
+    assert titles(page) == ["missed 2", "missed 1", "missed 0", "before"]
+
+
+def test_a_page_opened_late_shows_the_recent_past_newest_first(server, key, analyst, page):
+    for number in range(5):
+        server.post(key, [alert(f"alert {number}")])
+    log_in(page, server.url)
+    expect(page.locator("#alerts > li")).to_have_count(5)
+    assert titles(page) == [f"alert {number}" for number in (4, 3, 2, 1, 0)]
+
+
+def test_what_a_device_sends_stays_text(server, key, analyst, page):
+    hostile = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
+    log_in(page, server.url)
+    server.post(key, [alert(hostile, description=hostile, source_ip="10.0.0.1")])
+    expect(page.locator("#alerts .alert-title").first).to_have_text(hostile)
+    page.reload()
+    expect(page.locator("#alerts .alert-title").first).to_have_text(hostile)
+    assert "owned" not in page.title()
+
+
+def test_an_ended_session_is_said_in_place_of_silence(server, analyst, page):
+    log_in(page, server.url)
+    expect(page.locator("#socket-state")).to_have_attribute("data-state", "open")
+    page.context.clear_cookies()
+    page.evaluate("dispatchEvent(new Event('offline'))")
+    from django.contrib.sessions.models import Session
+
+    Session.objects.all().delete()
+    expect(page.locator("#session-ended")).to_be_visible(timeout=30_000)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_a_phone(server, key, analyst, browser, scheme):
+    server.post(key, [alert("x" * 300, description="y" * 2000, source_ip="2001:db8::1", destination_ip="::1")])
+    context = browser.new_context(viewport={"width": 360, "height": 740}, color_scheme=scheme)
+    page = context.new_page()
+    log_in(page, server.url)
+    expect(page.locator("#alerts > li")).to_have_count(1)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    brightness = sum(int(part) for part in re.findall(r"\d+", background)[:3])
+    assert (brightness < 200) == (scheme == "dark")
+    context.close()
+
+
+def test_a_key_issued_in_the_admin_works_until_it_is_revoked_there(server, device_key, page):
+    get_user_model().objects.create_superuser("ada", password="a good password")
+    log_in(page, server.url, path="/admin/")
+    page.goto(f"{server.url}/admin/devices/device/{device_key.device.pk}/change/")
+    page.get_by_role("link", name="Issue key").click()
+    page.locator("#key-form button[type=submit]").click()
+    plaintext = page.locator("#plaintext").inner_text()
+    assert server.post(plaintext, [alert()]).status_code == 204
+    assert SecurityAlert.objects.count() == 1
+
+    page.get_by_role("link", name="Done, to the device").click()
+    row = page.locator("tr", has_text=plaintext[:12]).last
+    row.get_by_role("link", name="Revoke").click()
+    page.locator("#key-form button[type=submit]").click()
+    expect(page.get_by_text("is revoked")).to_be_visible()
+    assert_problem(server.post(plaintext, [alert()]), 401, "invalid_device_key")
