@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any
 
 from django.db import connection, transaction
@@ -9,7 +10,7 @@ from django.db import connection, transaction
 from alerts.models import SecurityAlert
 from alerts.storage import StoredAlerts, store_alerts
 from devices.authentication import InvalidDeviceKey, known_keys
-from devices.models import DeviceKey
+from devices.models import DeviceKey, Module
 from ingest.batch import Batch
 from ingest.errors import ModuleDisabled
 from ingest.models import IngestBatch, IngestEvent
@@ -48,14 +49,15 @@ def store_batches(batches: list[Batch]) -> Outcome:
 
 def _look_again(batches: list[Batch], outcome: Outcome) -> list[Batch]:
     """The batches whose key is still good: the look-up before may have come from a memory of the key."""
-    key_ids = {batch.key.pk for batch in batches}
-    usable = {key.pk: key for key in DeviceKey.objects.usable().select_related("device__tenant").filter(pk__in=key_ids)}
+    modules = [f"device__tenant__{module}_enabled" for module in Module]
+    keys = DeviceKey.objects.usable().filter(pk__in={batch.key.pk for batch in batches})
+    enabled = {pk: set(compress(Module.values, on)) for pk, *on in keys.values_list("pk", *modules)}
     welcome = []
     for index, batch in enumerate(batches):
         try:
-            if batch.key.pk not in usable:
+            if batch.key.pk not in enabled:
                 raise InvalidDeviceKey
-            batch.check_modules(usable[batch.key.pk])
+            batch.check_modules(enabled[batch.key.pk])
         except (InvalidDeviceKey, ModuleDisabled) as refusal:
             known_keys.clear()
             outcome.refused[index] = refusal
