@@ -50,8 +50,7 @@ lint: $(VENV)/.dev ## formatting, lint, types, templates, security, migrations, 
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	@$(CHECK_ENV) $(BIN)/mypy $(CODE)
-	$(BIN)/djlint --quiet --check templates
-	$(BIN)/djlint --quiet --lint templates
+	$(BIN)/djlint --quiet --lint templates alerts/templates
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive --severity-level medium $(CODE)  # ruff has looked at the low ones
 	@$(CHECK_ENV) $(MANAGE) makemigrations --check --dry-run
 	@$(CHECK_ENV) $(MANAGE) check --deploy --fail-level WARNING

@@ -67,9 +67,7 @@ COLUMNS = (
 def _copy(cursor: Any, alerts: list[SecurityAlert]) -> None:
     """Insert by COPY, a fifth of the time of an INSERT by the ORM, with ids taken from the sequence before."""
     table = SecurityAlert._meta.db_table
-    cursor.execute(
-        "SELECT nextval(pg_get_serial_sequence(%s, 'id')) FROM generate_series(1, %s)", [table, len(alerts)]
-    )
+    cursor.execute("SELECT nextval(pg_get_serial_sequence(%s, 'id')) FROM generate_series(1, %s)", [table, len(alerts)])
     for alert, row in zip(alerts, cursor.fetchall(), strict=True):
         alert.pk = row[0]
     with cursor.copy(f"COPY {table} ({','.join(COLUMNS)}) FROM STDIN") as copy:
