@@ -1,91 +1,93 @@
-"""Staff's page for alerts. What the device said can't be edited; the status can."""
+"""Staff pages for alerts: look, and triage."""
 
-from django.contrib import admin
+from typing import Any, cast
+
+from django.contrib import admin, messages
+from django.contrib.admin.models import CHANGE, LogEntry
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from unfold.admin import ModelAdmin
-from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter, RangeDateTimeFilter
-from unfold.decorators import action, display
-from unfold.paginator import InfinitePaginator
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesCheckboxFilter
 
 from alerts.models import SecurityAlert, Severity, Status
+from devices.admin_tools import BoundedAdmin, ReceivedFilter, badge
 
-SEVERITY_COLOURS = {
-    Severity.INFO.label: "default",
-    Severity.LOW.label: "info",
-    Severity.MEDIUM.label: "warning",
-    Severity.HIGH.label: "danger",
-    Severity.CRITICAL.label: "danger",
+SEVERITIES = {
+    Severity.CRITICAL: "danger",
+    Severity.HIGH: "warning",
+    Severity.MEDIUM: "primary",
+    Severity.LOW: "info",
+    Severity.INFO: None,
 }
-STATUS_COLOURS = {Status.OPEN.label: "warning", Status.ACKNOWLEDGED.label: "info", Status.RESOLVED.label: "success"}
+STATUSES = {Status.OPEN: "danger", Status.ACKNOWLEDGED: "warning", Status.RESOLVED: "success"}
 
 
 @admin.register(SecurityAlert)
-class SecurityAlertAdmin(ModelAdmin):
-    list_display = ["severity_label", "title", "tenant", "device", "route", "received_at", "status_label"]
-    list_display_links = ["title"]
-    list_select_related = ["tenant", "device"]
-    list_filter = [
-        ("severity", ChoicesDropdownFilter),
-        ("status", ChoicesDropdownFilter),
+class SecurityAlertAdmin(BoundedAdmin):
+    """What the device sent stays as it is; the status alone is ours to change."""
+
+    list_display = ("severity_label", "status_label", "short_title", "tenant_link", "device_link", "way", "received")
+    list_display_links = ("severity_label", "short_title")
+    list_filter = (
+        ("severity", ChoicesCheckboxFilter),
+        ("status", ChoicesCheckboxFilter),
         ("tenant", AutocompleteSelectFilter),
         ("device", AutocompleteSelectFilter),
-        ("received_at", RangeDateTimeFilter),
-    ]
-    list_filter_submit = True
-    # Counting, or sorting by another column, would read the whole table.
-    paginator = InfinitePaginator
-    show_full_result_count = False
-    sortable_by: list[str] = []
-    fields = [
-        ("severity_label", "status"),
-        "title",
-        "description",
-        ("tenant", "device"),
+        ("received_at", ReceivedFilter),
+    )
+    search_fields = ("title", "source_ip", "destination_ip")
+    search_help_text = "Title or address"
+    fields = (
+        "status",
+        ("severity_label", "title"),
+        ("tenant_link", "device_link"),
         ("source_ip", "destination_ip"),
-        ("timestamp", "received_at"),
+        "description",
+        ("received", "device_time"),
         "batch_id",
-    ]
-    readonly_fields = [
-        "severity_label", "title", "description", "tenant", "device", "source_ip", "destination_ip", "timestamp",
-        "received_at", "batch_id",
-    ]  # fmt: skip
-    actions = ["acknowledge", "resolve", "reopen"]
+    )
+    readonly_fields = (
+        "severity_label", "title", "tenant_link", "device_link", "source_ip", "destination_ip",
+        "description", "received", "device_time", "batch_id",
+    )  # fmt: skip
+    actions = ("acknowledge", "resolve", "reopen")
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm("alerts.change_securityalert")
 
-    def has_delete_permission(self, request: HttpRequest, obj=None) -> bool:
-        return False
-
-    @display(description="severity", label=SEVERITY_COLOURS)
-    def severity_label(self, alert: SecurityAlert) -> str:
-        return alert.get_severity_display()
-
-    @display(description="status", label=STATUS_COLOURS)
-    def status_label(self, alert: SecurityAlert) -> str:
-        return alert.get_status_display()
-
-    @display(description="source → destination")
-    def route(self, alert: SecurityAlert) -> str:
-        return f"{alert.source_ip or '?'} → {alert.destination_ip or '?'}" if self._has_route(alert) else ""
-
-    @staticmethod
-    def _has_route(alert: SecurityAlert) -> bool:
-        return bool(alert.source_ip or alert.destination_ip)
-
-    @action(description="Acknowledge", permissions=["change"])
+    @admin.action(description="Acknowledge", permissions=["change"])
     def acknowledge(self, request: HttpRequest, queryset: QuerySet) -> None:
         self._set_status(request, queryset, Status.ACKNOWLEDGED)
 
-    @action(description="Resolve", permissions=["change"])
+    @admin.action(description="Resolve", permissions=["change"])
     def resolve(self, request: HttpRequest, queryset: QuerySet) -> None:
         self._set_status(request, queryset, Status.RESOLVED)
 
-    @action(description="Reopen", permissions=["change"])
+    @admin.action(description="Reopen", permissions=["change"])
     def reopen(self, request: HttpRequest, queryset: QuerySet) -> None:
         self._set_status(request, queryset, Status.OPEN)
 
     def _set_status(self, request: HttpRequest, queryset: QuerySet, status: Status) -> None:
-        count = queryset.order_by().update(status=status)
-        self.message_user(request, f"{count} alert{'' if count == 1 else 's'}: {status.label.lower()}.")
+        alerts = list(queryset.exclude(status=status))
+        # By their ids: what arrived since they were read was not looked at by anybody.
+        SecurityAlert.objects.filter(pk__in=[alert.pk for alert in alerts]).update(status=status)
+        LogEntry.objects.log_actions(cast(int, request.user.pk), alerts, CHANGE, f"Status: {status}.")
+        self.message_user(request, f"{len(alerts)} alerts are now {status}.", messages.SUCCESS)
+
+    @admin.display(description="severity")
+    def severity_label(self, alert: SecurityAlert) -> SafeString:
+        return badge(alert.severity, SEVERITIES)
+
+    @admin.display(description="status")
+    def status_label(self, alert: SecurityAlert) -> SafeString:
+        return badge(alert.status, STATUSES)
+
+    @admin.display(description="title")
+    def short_title(self, alert: SecurityAlert) -> SafeString:
+        return format_html('<span class="one-line narrow" title="{0}">{0}</span>', alert.title)
+
+    @admin.display(description="source → destination")
+    def way(self, alert: SecurityAlert) -> SafeString:
+        ends = (alert.source_ip or "?", alert.destination_ip or "?")
+        return format_html('<span class="whitespace-nowrap">{} →<br>{}</span>', *ends)

@@ -1,168 +1,193 @@
 """Issuing, rotating and revoking device keys in the admin.
 
-A plaintext is in the answer to the POST that made it and nowhere else: no message, no cookie, no log.
+A plaintext is in the answer to the POST that made it and nowhere else: not in a message (a cookie), not in the
+log of changes, not behind an address that can be opened again.
 """
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.contrib import messages
-from django.contrib.admin.utils import unquote
-from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
+from unfold.admin import ModelAdmin
 from unfold.decorators import action
 from unfold.enums import ActionVariant
-from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSplitDateTimeWidget
+from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
 
+from devices.admin_tools import exact
 from devices.models import Device, DeviceKey
+
+# Checked by has_…_permission methods below: unfold asks the database for a permission that is given by its full
+# name, already in the system checks, so before `migrate` has made the tables.
+MAY_ISSUE = ("devices.change_device", "devices.add_devicekey")
+MAY_REVOKE = ("devices.change_devicekey",)
+MAY_ROTATE = ("devices.add_devicekey", "devices.change_devicekey")
+LONGEST_OVERLAP = 24 * 90  # hours
 
 
 class IssueForm(forms.Form):
-    expires_at = forms.SplitDateTimeField(
+    expires_at = forms.DateTimeField(
+        label="Expires (UTC)",
         required=False,
-        widget=UnfoldAdminSplitDateTimeWidget,
-        help_text="In UTC. Leave it empty for a key without an end.",
+        widget=UnfoldAdminTextInputWidget({"type": "datetime-local"}),
+        help_text="Leave it empty for a key that is good until it is revoked or rotated.",
     )
 
     def clean_expires_at(self) -> datetime | None:
-        moment = self.cleaned_data["expires_at"]
-        if moment is not None and moment <= timezone.now():
-            raise forms.ValidationError("This has passed already.")
-        return moment
+        expires_at = self.cleaned_data["expires_at"]
+        if expires_at is not None and expires_at <= timezone.now():
+            raise forms.ValidationError("A key that has expired already would be of no use. Choose a time to come.")
+        return expires_at
 
 
 class RotateForm(forms.Form):
-    overlap_hours = forms.IntegerField(
-        initial=24,
+    overlap = forms.IntegerField(
+        label="Hours that the old key stays good",
         min_value=0,
-        max_value=24 * 90,
+        max_value=LONGEST_OVERLAP,
+        initial=24,
         widget=UnfoldAdminIntegerFieldWidget,
-        label="Overlap in hours",
-        help_text="For so long both keys are good, so that the device can be changed over.",
+        help_text="Time to change the device over. 0 refuses the old key at once.",
     )
 
 
-class RevokeForm(forms.Form):
-    """Nothing to fill in: the POST is the confirmation."""
+def until(key: DeviceKey) -> str:
+    return exact(key.expires_at) if key.expires_at else "revoked or rotated"
 
 
-class KeyPages:
-    """The pages that the mixins below share: a form to confirm, and the plaintext, once."""
-
-    def form_page(self, request: HttpRequest, device: Device, form: forms.Form, **context: Any) -> HttpResponse:
-        return self._page(request, "admin/devices/key_form.html", device, form=form, **context)
-
-    def plaintext_page(
-        self, request: HttpRequest, key: DeviceKey, plaintext: str, old: DeviceKey | None = None
-    ) -> HttpResponse:
-        context = {"key": key, "plaintext": plaintext, "old": old, "title": "Device key issued"}
-        response = self._page(request, "admin/devices/key_issued.html", key.device, **context)
-        response["Cache-Control"] = "no-store"
-        return response
-
-    def _page(self, request: HttpRequest, template: str, device: Device, **context: Any) -> TemplateResponse:
-        site: Any = self.admin_site  # type: ignore[attr-defined]
-        context |= site.each_context(request) | {
-            "device": device,
-            "device_url": device_url(device),
-            "opts": Device._meta,
-            "address": request.build_absolute_uri("/v1/ingest"),
-        }
-        return TemplateResponse(request, template, context)
-
-    def load(self, request: HttpRequest, object_id: str) -> Any:
-        """The object of the page, or 404."""
-        obj = self.get_object(request, unquote(object_id))  # type: ignore[attr-defined]
-        if obj is None:
-            raise Http404
-        return obj
+def log_key(request: HttpRequest, key: DeviceKey, flag: int, what: str) -> None:
+    """Note who did what to `key`, in its own history and in its device's, where people look."""
+    user_id = cast(int, request.user.pk)  # the admin lets nobody anonymous come here
+    LogEntry.objects.log_actions(user_id, [key], flag, f"{what}.", single_object=True)
+    LogEntry.objects.log_actions(user_id, [key.device], CHANGE, f"Device key {key}: {what}.", single_object=True)
 
 
-def device_url(device: Device) -> str:
-    return reverse("admin:devices_device_change", args=[device.pk])
+def revoke_key(request: HttpRequest, key: DeviceKey) -> None:
+    with transaction.atomic():
+        key.revoke()
+        log_key(request, key, CHANGE, "Revoked")
 
 
-class IssueKeyMixin(KeyPages):
-    """Gives the device's page its "Issue key", and leads there after a device was added: without a key it is mute."""
+def page(request: HttpRequest, model_admin: ModelAdmin, template: str, **context: Any) -> TemplateResponse:
+    request.current_app = model_admin.admin_site.name
+    context |= {**model_admin.admin_site.each_context(request), "opts": model_admin.opts, **context}
+    return TemplateResponse(request, template, context)
 
-    actions_detail = ["issue_key"]
 
-    def has_issue_permission(self, request: HttpRequest, object_id: object = None) -> bool:
-        return request.user.has_perm("devices.add_devicekey")
+def plaintext_page(request: HttpRequest, model_admin: ModelAdmin, key: DeviceKey, plaintext: str) -> TemplateResponse:
+    """The only page that ever shows `plaintext`. No cache may keep it."""
+    response = page(
+        request, model_admin, "admin/devices/devicekey/issued.html",
+        title="Device key issued", device=key.device, key=key, plaintext=plaintext,
+        ingest_url=request.build_absolute_uri(reverse("ingest")),
+    )  # fmt: skip
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+class IssuesKeys(ModelAdmin):
+    """The part of a device's page that gives it a key."""
+
+    actions_detail = ("issue_key",)
+
+    def has_issue_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        return request.user.has_perms(MAY_ISSUE)
 
     @action(
-        description="Issue key",
+        description="Issue device key",
         url_path="issue-key",
-        permissions=["issue"],
         icon="key",
         variant=ActionVariant.PRIMARY,
+        permissions=["issue"],
     )
     def issue_key(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        device: Device = self.load(request, object_id)
-        form = IssueForm(request.POST or None)
-        if request.method == "POST" and form.is_valid():
+        device = self.get_object(request, object_id)
+        if device is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        form = IssueForm(request.POST) if request.method == "POST" else IssueForm()
+        if request.method != "POST" or not form.is_valid():
+            return page(
+                request, self, "admin/devices/devicekey/issue.html",
+                title=f"Issue a device key for {device}", device=device, form=form,
+            )  # fmt: skip
+        with transaction.atomic():
             key, plaintext = DeviceKey.objects.issue(device, form.cleaned_data["expires_at"])
-            self.log_change(request, device, f"Issued key {key}")  # type: ignore[attr-defined]
-            return self.plaintext_page(request, key, plaintext)
-        about = "The key is shown once, on the next page. It identifies the device to the ingest endpoint."
-        return self.form_page(request, device, form, title=f"Issue a key for {device}", about=about, submit="Issue key")
+            log_key(request, key, ADDITION, f"Issued, good until {until(key)}")
+        return plaintext_page(request, self, key, plaintext)
 
     def response_add(self, request: HttpRequest, obj: Device, post_url_continue: str | None = None) -> HttpResponse:
-        if "_save" in request.POST and self.has_issue_permission(request):
-            return redirect("admin:devices_device_issue_key", obj.pk)
-        return super().response_add(request, obj, post_url_continue)  # type: ignore[misc]
+        """A device without a key is of no use, so that comes next."""
+        leads_elsewhere = {"_addanother", "_continue", "_popup"} & request.POST.keys()
+        if leads_elsewhere or not self.has_issue_permission(request):
+            return super().response_add(request, obj, post_url_continue)
+        self.message_user(request, f"{obj} was added. It needs a device key to send.", messages.SUCCESS)
+        return HttpResponseRedirect(reverse("admin:devices_device_issue_key", args=[obj.pk]))
 
 
-class KeyActionsMixin(KeyPages):
-    """Rotating and revoking, from the key's page, its device's page, and for several keys from the list."""
+class ChangesKeys(ModelAdmin):
+    """The parts of a key's page that end it."""
 
-    actions_detail = ["rotate", "revoke"]
-    actions = ["revoke_selected"]
+    actions_detail = ("rotate", "revoke")
 
-    @action(description="Rotate", url_path="rotate", permissions=["change"], icon="autorenew")
+    def has_rotate_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        return request.user.has_perms(MAY_ROTATE)
+
+    def has_revoke_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        return request.user.has_perms(MAY_REVOKE)
+
+    def get_actions_detail(self, request: HttpRequest, object_id: str) -> list[Any]:
+        """There is nothing left to do to a key that is revoked or expired."""
+        key = self.get_object(request, object_id)
+        return super().get_actions_detail(request, object_id) if key and key.state == "active" else []
+
+    @action(description="Rotate", url_path="rotate", icon="autorenew", permissions=["rotate"])
     def rotate(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        key: DeviceKey = self.load(request, object_id)
-        if key.state != "active":
-            return self._too_late(request, key)
-        form = RotateForm(request.POST or None)
-        if request.method == "POST" and form.is_valid():
-            successor, plaintext = key.rotate(timedelta(hours=form.cleaned_data["overlap_hours"]))
-            self.log_change(request, key, f"Rotated: {successor} follows {key}")  # type: ignore[attr-defined]
-            return self.plaintext_page(request, successor, plaintext, old=key)
-        about = f"A new key follows {key}. It is shown once, on the next page."
-        title = f"Rotate the key {key} of {key.device}"
-        return self.form_page(request, key.device, form, title=title, about=about, submit="Rotate key")
+        return self._end_key(request, object_id, RotateForm, "admin/devices/devicekey/rotate.html", self._rotate)
 
-    @action(description="Revoke", url_path="revoke", permissions=["change"], icon="block", variant=ActionVariant.DANGER)
+    @action(description="Revoke", url_path="revoke", icon="block", variant=ActionVariant.DANGER, permissions=["revoke"])
     def revoke(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        key: DeviceKey = self.load(request, object_id)
-        if key.revoked_at is not None:
-            return self._too_late(request, key)
-        if request.method == "POST":
-            self._revoke(request, key)
-            messages.success(request, f"The key {key} is revoked. The very next post with it is answered 401.")
-            return redirect(device_url(key.device))
-        about = f"{key.device} can't send with {key} any more, from the very next post. This can't be undone."
-        title = f"Revoke the key {key} of {key.device}"
-        return self.form_page(
-            request, key.device, RevokeForm(), title=title, about=about, submit="Revoke key", danger=True
-        )
+        return self._end_key(request, object_id, forms.Form, "admin/devices/devicekey/revoke.html", self._revoke)
 
-    @action(description="Revoke the selected keys", permissions=["change"])
-    def revoke_selected(self, request: HttpRequest, queryset) -> None:
-        keys = list(queryset.filter(revoked_at=None).select_related("device"))
-        for key in keys:
-            self._revoke(request, key)
-        messages.success(request, f"{len(keys)} keys revoked.")
+    def _end_key(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_class: type[forms.Form],
+        template: str,
+        act: Callable[[HttpRequest, DeviceKey, forms.Form], HttpResponse],
+    ) -> HttpResponse:
+        """Ask on GET, act on POST. The row is locked: of two people who rotate a key, the second is told so."""
+        with transaction.atomic():
+            found = self.get_queryset(request).select_related(None).select_for_update()
+            key = found.filter(pk=object_id).first() if object_id.isdecimal() else None
+            if key is None:
+                return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+            if key.state != "active":
+                self.message_user(request, f"The device key {key} is {key.state} already.", messages.WARNING)
+                return self._back_to(key.device)
+            form = form_class(request.POST) if request.method == "POST" else form_class()
+            if request.method == "POST" and form.is_valid():
+                return act(request, key, form)
+        title = f"{template.rpartition('/')[2].removesuffix('.html').title()} the device key {key}"
+        return page(request, self, template, title=title, key=key, device=key.device, form=form)
 
-    def _revoke(self, request: HttpRequest, key: DeviceKey) -> None:
-        key.revoke()
-        self.log_change(request, key, f"Revoked key {key}")  # type: ignore[attr-defined]
+    def _rotate(self, request: HttpRequest, key: DeviceKey, form: forms.Form) -> HttpResponse:
+        successor, plaintext = key.rotate(timedelta(hours=form.cleaned_data["overlap"]))
+        log_key(request, key, CHANGE, f"Rotated, good until {until(key)}; its successor is {successor}")
+        log_key(request, successor, ADDITION, f"Issued as the successor of {key}")
+        return plaintext_page(request, self, successor, plaintext)
 
-    def _too_late(self, request: HttpRequest, key: DeviceKey) -> HttpResponse:
-        messages.warning(request, f"The key {key} is {key.state} already.")
-        return redirect(device_url(key.device))
+    def _revoke(self, request: HttpRequest, key: DeviceKey, form: forms.Form) -> HttpResponse:
+        revoke_key(request, key)
+        self.message_user(request, f"The device key {key} is revoked.", messages.SUCCESS)
+        return self._back_to(key.device)
+
+    def _back_to(self, device: Device) -> HttpResponse:
+        return HttpResponseRedirect(reverse("admin:devices_device_change", args=[device.pk]))

@@ -145,6 +145,7 @@ REST_FRAMEWORK = {
 }
 
 LANGUAGE_CODE = "en"
+FORMAT_MODULE_PATH = ["ingestcloud.formats"]
 TIME_ZONE = "UTC"
 USE_TZ = True
 

@@ -1,53 +1,101 @@
-"""How the admin looks, and its way around."""
+"""How the admin looks, and what its sidebar leads to."""
 
+from collections.abc import Callable
 from typing import Any
 
+from django.http import HttpRequest
+from django.templatetags.static import static
 from django.urls import reverse_lazy
 
 
-def _item(title: str, icon: str, name: str) -> dict[str, Any]:
-    return {"title": title, "icon": icon, "link": reverse_lazy(name)}
+def page(title: str, icon: str, model: str) -> dict[str, Any]:
+    """A sidebar entry for a model's list, shown to those who may look at it."""
+    app, _, name = model.partition(".")
+    return {
+        "title": title,
+        "icon": icon,
+        "link": reverse_lazy(f"admin:{app}_{name}_changelist"),
+        "permission": may_look_at(app, name),
+    }
 
 
-UNFOLD: dict[str, Any] = {
+def may_look_at(app: str, name: str) -> Callable[[HttpRequest], bool]:
+    def permission(request: HttpRequest) -> bool:
+        return any(request.user.has_perm(f"{app}.{verb}_{name}") for verb in ("view", "change"))
+
+    return permission
+
+
+def never(request: HttpRequest) -> bool:
+    """For a link that leaves the admin. By its address it would seem to be on /admin/alerts/ too."""
+    return False
+
+
+UNFOLD = {
     "SITE_TITLE": "IngestCloud",
     "SITE_HEADER": "IngestCloud",
     "SITE_SUBHEADER": "All times are UTC",
-    "SITE_SYMBOL": "cloud_upload",
+    "SITE_SYMBOL": "shield",
     "SITE_URL": reverse_lazy("live_alerts"),
-    "SHOW_HISTORY": True,
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("alerts/favicon.svg")},
+    ],
+    "STYLES": [lambda request: static("devices/admin.css")],
     "SHOW_VIEW_ON_SITE": False,
+    "SHOW_BACK_BUTTON": True,
+    "COLORS": {
+        # The blue of the live page.
+        "primary": {
+            "50": "#eff6ff",
+            "100": "#dbeafe",
+            "200": "#bfdbfe",
+            "300": "#93c5fd",
+            "400": "#60a5fa",
+            "500": "#3b82f6",
+            "600": "#1d4ed8",
+            "700": "#1e40af",
+            "800": "#1e3a8a",
+            "900": "#1c3372",
+            "950": "#172554",
+        }
+    },
+    "DASHBOARD_CALLBACK": "ingestcloud.admin.dashboard",
     "SIDEBAR": {
         "show_search": False,
+        "show_all_applications": False,
         "navigation": [
             {
-                "title": "Security",
                 "items": [
-                    _item("Live page", "sensors", "live_alerts"),
-                    _item("Alerts", "shield", "admin:alerts_securityalert_changelist"),
+                    {"title": "Overview", "icon": "dashboard", "link": reverse_lazy("admin:index")},
+                    {"title": "Live alerts", "icon": "sensors", "link": reverse_lazy("live_alerts"), "active": never},
                 ],
             },
             {
+                "title": "Security",
+                "separator": True,
+                "items": [page("Alerts", "notification_important", "alerts.securityalert")],
+            },
+            {
                 "title": "Fleet",
+                "separator": True,
                 "items": [
-                    _item("Tenants", "apartment", "admin:devices_tenant_changelist"),
-                    _item("Devices", "router", "admin:devices_device_changelist"),
-                    _item("Device keys", "key", "admin:devices_devicekey_changelist"),
+                    page("Tenants", "domain", "devices.tenant"),
+                    page("Devices", "router", "devices.device"),
+                    page("Device keys", "key", "devices.devicekey"),
                 ],
             },
             {
                 "title": "Ingest",
+                "separator": True,
                 "items": [
-                    _item("Events", "database", "admin:ingest_ingestevent_changelist"),
-                    _item("Batches", "inventory_2", "admin:ingest_ingestbatch_changelist"),
+                    page("Events", "list_alt", "ingest.ingestevent"),
+                    page("Batches", "inventory_2", "ingest.ingestbatch"),
                 ],
             },
             {
                 "title": "Access",
-                "items": [
-                    _item("Users", "person", "admin:auth_user_changelist"),
-                    _item("Groups", "group", "admin:auth_group_changelist"),
-                ],
+                "separator": True,
+                "items": [page("Users", "person", "auth.user"), page("Groups", "group", "auth.group")],
             },
         ],
     },

@@ -200,15 +200,15 @@ def test_a_key_issued_in_the_admin_works_until_it_is_revoked_there(server, devic
     get_user_model().objects.create_superuser("ada", password="a good password")
     log_in(page, server.url, path="/admin/")
     page.goto(f"{server.url}/admin/devices/device/{device_key.device.pk}/change/")
-    page.get_by_role("link", name="Issue key").click()
-    page.locator("#key-form button[type=submit]").click()
+    page.get_by_role("link", name="Issue device key").click()
+    page.get_by_role("button", name="Issue the key").click()
     plaintext = page.locator("#plaintext").inner_text()
     assert server.post(plaintext, [alert()]).status_code == 204
     assert SecurityAlert.objects.count() == 1
 
-    page.get_by_role("link", name="Done, to the device").click()
-    row = page.locator("tr", has_text=plaintext[:12]).last
+    page.get_by_role("link", name="Back to the device").click()
+    row = page.locator("#device-keys tr", has_text=plaintext[:12])
     row.get_by_role("link", name="Revoke").click()
-    page.locator("#key-form button[type=submit]").click()
-    expect(page.get_by_text("is revoked")).to_be_visible()
+    page.get_by_role("button", name="Revoke the key").click()
+    expect(row).to_contain_text("revoked")
     assert_problem(server.post(plaintext, [alert()]), 401, "invalid_device_key")

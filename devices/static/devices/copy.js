@@ -1,13 +1,19 @@
-// Buttons with data-copy="ID" copy the text of that element.
+// A button with data-copy="ID" copies the text of that element.
+"use strict";
+
+async function copy(button) {
+  const source = document.getElementById(button.dataset.copy);
+  const label = button.querySelector("[data-copy-label]");
+  try {
+    await navigator.clipboard.writeText(source.textContent);
+    label.textContent = "Copied";
+  } catch {
+    // Without HTTPS there is no clipboard: select it, and the keyboard does the rest.
+    window.getSelection().selectAllChildren(source);
+    label.textContent = "Selected: press Ctrl+C";
+  }
+}
+
 for (const button of document.querySelectorAll("[data-copy]")) {
-  button.addEventListener("click", async () => {
-    const source = document.getElementById(button.dataset.copy);
-    try {
-      await navigator.clipboard.writeText(source.textContent);
-      button.textContent = "Copied";
-    } catch {
-      // Without https there is no clipboard: select the text, so that one keystroke copies it.
-      getSelection().selectAllChildren(source);
-    }
-  });
+  button.addEventListener("click", () => copy(button));
 }

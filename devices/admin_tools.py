@@ -1,0 +1,217 @@
+"""What the admin pages of all rooms share: whose rows they show, how, and lists that stay fast over any table."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.humanize.templatetags.humanize import naturaltime
+from django.core.exceptions import ObjectDoesNotExist
+from django.core.paginator import Paginator
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils.dateparse import parse_date, parse_time
+from django.utils.functional import cached_property
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from unfold.admin import ModelAdmin
+from unfold.contrib.filters.admin import RangeDateTimeFilter
+from unfold.views import ChangeList
+
+from devices.models import Tenant
+
+COUNT_TO = 10_000  # rows that a list counts and pages through
+LOOK_THROUGH = 500_000  # rows that a list's filters and search look at
+RECEIVED_SLACK = timedelta(minutes=1)  # ids are not strictly in the order of `received_at`: batches wait for each other
+
+
+def exact(moment: datetime) -> str:
+    """A moment in UTC, and saying so."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def ago(moment: datetime | None) -> str:
+    """How long ago in words, and the exact moment where the pointer rests."""
+    return format_html('<span title="{}">{}</span>', exact(moment), naturaltime(moment)) if moment else "never"
+
+
+def badge(state: str, colours: Mapping[Any, str | None], text: str = "") -> SafeString:
+    """A state in its colour. unfold's own labels are coloured in lists alone, this one on an object's page too."""
+    return render_to_string("unfold/helpers/label.html", {"text": text or state, "variant": colours.get(state)})
+
+
+def link_to(target: Model) -> SafeString:
+    """A link to an object's page in the admin."""
+    url = reverse(f"admin:{target._meta.app_label}_{target._meta.model_name}_change", args=[target.pk])
+    return format_html('<a class="text-link whitespace-nowrap" href="{}">{}</a>', url, target)
+
+
+def related(row: Model, name: str) -> SafeString:
+    """A link to a row's tenant, device or batch. The database does not check these keys: the target may be gone."""
+    try:
+        return link_to(getattr(row, name))
+    except ObjectDoesNotExist:
+        return format_html("#{} (gone)", getattr(row, f"{name}_id"))
+
+
+class TenantScoped(ModelAdmin):
+    """Staff see the rows of the tenants they are members of; superusers see all, as on the live page."""
+
+    tenant_lookup = "tenant"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        queryset = super().get_queryset(request)
+        if request.user.is_superuser:
+            return queryset
+        return queryset.filter(**{f"{self.tenant_lookup}__in": Tenant.objects.for_user(request.user)})
+
+
+def first_id(rows: QuerySet, field: str, value: Any, end: int) -> int:
+    """The id below `end`, or that, from which on `field`, which must grow with the ids, is at least `value`.
+
+    Some twenty looks at the primary key take the place of an index on `field`.
+    """
+    low, high = 0, end
+    while low < high:
+        middle = (low + high) // 2
+        row = rows.filter(pk__gte=middle).order_by("pk").values_list("pk", field).first()
+        if row is None or row[1] >= value:
+            high = middle
+        else:
+            low = row[0] + 1
+    # What was found may lie in a gap between ids: on to the row behind it.
+    return rows.filter(pk__gte=low).order_by("pk").values_list("pk", flat=True).first() or end
+
+
+def next_id(rows: QuerySet) -> int:
+    """One more than the newest id."""
+    return (rows.order_by("-pk").values_list("pk", flat=True).first() or 0) + 1
+
+
+class ReceivedFilter(RangeDateTimeFilter):
+    """A range of `received_at`. A date without a time is the whole day; all of it is UTC."""
+
+    def bound(self, end: str, time_of_day: time) -> datetime | None:
+        date_text = self.used_parameters.get(f"{self.parameter_name}_{end}_0") or ""
+        time_text = self.used_parameters.get(f"{self.parameter_name}_{end}_1") or ""
+        try:
+            date, given_time = parse_date(date_text), parse_time(time_text)
+        except ValueError:  # well formed, and no such day
+            return None
+        if date is None or not 1970 <= date.year < 9999:  # room for the slack
+            return None
+        return datetime.combine(date, (given_time or time_of_day).replace(tzinfo=UTC))
+
+    @property
+    def start(self) -> datetime | None:
+        return self.bound("from", time.min)
+
+    @property
+    def end(self) -> datetime | None:
+        return self.bound("to", time.max)
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        if self.start:
+            queryset = queryset.filter(received_at__gte=self.start)
+        if self.end:
+            queryset = queryset.filter(received_at__lte=self.end)
+        return queryset
+
+    def id_range(self, rows: QuerySet, end: int) -> tuple[int, int]:
+        """Ids between which, first included and last not, every row of the range lies. `end` is past the newest."""
+        start = first_id(rows, "received_at", self.start - RECEIVED_SLACK, end) if self.start else 0
+        return start, first_id(rows, "received_at", self.end + RECEIVED_SLACK, end) if self.end else end
+
+
+class BoundedPaginator(Paginator):
+    """Counts up to COUNT_TO and no further: to count ten million rows takes seconds, and nobody turns to page 400."""
+
+    object_list: QuerySet
+    template_name = "admin/bounded_pagination.html"
+
+    @cached_property
+    def counted(self) -> int:
+        return self.object_list[: COUNT_TO + 1].count()
+
+    @cached_property
+    def count(self) -> int:
+        return min(self.counted, COUNT_TO)
+
+    @property
+    def has_more(self) -> bool:
+        return self.counted > COUNT_TO
+
+
+class BoundedChangeList(ChangeList):
+    """Newest first, and nothing else: no filter or search reads more than LOOK_THROUGH rows by primary key.
+
+    `looks_back_to` is when the last row looked at was received, where older rows were left out.
+    """
+
+    looks_back_to: datetime | None = None
+
+    def get_queryset(self, request: HttpRequest, exclude_parameters: list[str | None] | None = None) -> QuerySet:
+        queryset = super().get_queryset(request, exclude_parameters)
+        rows = self.model._default_manager.all()
+        end = next_id(rows)
+        ranges = [spec.id_range(rows, end) for spec in self.filter_specs if hasattr(spec, "id_range")]
+        start, end = max((low for low, _ in ranges), default=0), min((high for _, high in ranges), default=end)
+        if end - start > LOOK_THROUGH:
+            start = end - LOOK_THROUGH
+            left_out = rows.filter(pk__lt=start).order_by("-pk")
+            self.looks_back_to = left_out.values_list("received_at", flat=True).first()
+        return queryset.filter(pk__gte=start, pk__lt=end)
+
+    def get_ordering(self, request: HttpRequest, queryset: QuerySet) -> list[str]:
+        return ["-pk"]  # whatever ?o= says: any other order would sort the table
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        self.full_result_count = self.result_count  # else the header says "10000 results" of many more
+
+
+class BoundedAdmin(TenantScoped):
+    """For tables that grow without end. What devices sent is a record: nobody adds, changes or deletes it here."""
+
+    paginator = BoundedPaginator
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER  # facets count the table once per choice
+    list_before_template = "admin/bounded_list_note.html"
+    list_filter_submit = True
+    list_disable_select_all = True
+    list_per_page = 50
+    sortable_by = ()
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[BoundedChangeList]:
+        return BoundedChangeList
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        # Not select_related: its inner join would hide rows whose device or tenant is gone.
+        return super().get_queryset(request).prefetch_related("tenant", "device")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    @admin.display(description="tenant")
+    def tenant_link(self, row: Model) -> SafeString:
+        return related(row, "tenant")
+
+    @admin.display(description="device")
+    def device_link(self, row: Model) -> SafeString:
+        return related(row, "device")
+
+    @admin.display(description="received")
+    def received(self, row: Any) -> SafeString:
+        return format_html('<span class="whitespace-nowrap">{}</span>', exact(row.received_at))
+
+    @admin.display(description="timestamp (the device's clock)")
+    def device_time(self, row: Any) -> str:
+        return exact(row.timestamp)

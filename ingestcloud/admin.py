@@ -1,0 +1,103 @@
+"""Staff pages that belong to no room: users and groups in unfold's clothes, and the numbers on the front page."""
+
+from datetime import timedelta
+from typing import Any, NamedTuple, cast
+
+from django.contrib import admin
+from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.models import Group, User
+from django.db.models import Count, Q
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils import timezone
+from unfold.admin import ModelAdmin
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+
+from alerts.admin import SecurityAlertAdmin
+from alerts.models import SecurityAlert, Severity, Status
+from devices.admin_tools import COUNT_TO, ago, link_to
+from devices.models import ONLINE_WITHIN, Device, DeviceKey, Tenant
+from ingest.models import IngestBatch
+from ingestcloud.unfold import may_look_at
+
+admin.site.index_title = "Overview"
+admin.site.unregister(User)
+admin.site.unregister(Group)
+
+EXPIRING_WITHIN = timedelta(days=14)
+NEWEST = 8
+
+
+class Figure(NamedTuple):
+    title: str
+    value: str
+    url: str
+
+
+@admin.register(User)
+class UserAdmin(DjangoUserAdmin, ModelAdmin):
+    form = UserChangeForm
+    add_form = UserCreationForm
+    change_password_form = AdminPasswordChangeForm
+
+
+@admin.register(Group)
+class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
+    pass
+
+
+def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """Add what a person on duty looks at first, as far as they may look at it."""
+    figures = (
+        ("devices.device", devices_online),
+        ("alerts.securityalert", open_alerts),
+        ("devices.devicekey", expiring_keys),
+        ("ingest.ingestbatch", last_batch),
+    )
+    context["figures"] = [figure(request) for model, figure in figures if may_look_at(*model.split("."))(request)]
+    if may_look_at("alerts", "securityalert")(request):
+        context["newest_alerts"] = newest_alerts(request)
+    return context
+
+
+def newest_alerts(request: HttpRequest) -> dict[str, Any]:
+    """A table of the newest alerts, with the columns of their list."""
+    pages = cast(SecurityAlertAdmin, admin.site.get_model_admin(SecurityAlert))
+    columns = (pages.severity_label, pages.status_label, link_to, pages.device_link, pages.received)
+    rows = [[column(alert) for column in columns] for alert in pages.get_queryset(request).order_by("-pk")[:NEWEST]]
+    return {"headers": ["severity", "status", "title", "device", "received"], "rows": rows}
+
+
+def devices_online(request: HttpRequest) -> Figure:
+    limit = timezone.now() - ONLINE_WITHIN
+    devices = Device.objects.filter(tenant__in=Tenant.objects.for_user(request.user))
+    counts = devices.aggregate(all=Count("pk"), online=Count("pk", filter=Q(last_seen_at__gt=limit)))
+    url = reverse("admin:devices_device_changelist", query={"online": "yes"})
+    return Figure("Devices online", f"{counts['online']} of {counts['all']}", url)
+
+
+def open_alerts(request: HttpRequest) -> Figure:
+    """Among the newest, as everything that is counted here: a table of any size must not slow the front page."""
+    severe = [Severity.HIGH, Severity.CRITICAL]
+    newest = SecurityAlert.objects.for_user(request.user).order_by("-pk")[:COUNT_TO].values("pk")
+    count = SecurityAlert.objects.open().filter(pk__in=newest, severity__in=severe).count()
+    query = {"status__exact": Status.OPEN.value, "severity__exact": [severity.value for severity in severe]}
+    url = reverse("admin:alerts_securityalert_changelist", query=query)
+    return Figure("Open alerts, high or critical", str(count), url)
+
+
+def expiring_keys(request: HttpRequest) -> Figure:
+    now = timezone.now()
+    keys = DeviceKey.objects.usable(now).filter(device__tenant__in=Tenant.objects.for_user(request.user))
+    count = keys.filter(expires_at__lt=now + EXPIRING_WITHIN).count()
+    url = reverse("admin:devices_devicekey_changelist", query={"state": "active", "o": "6"})
+    return Figure(f"Keys that expire in {EXPIRING_WITHIN.days} days", str(count), url)
+
+
+def last_batch(request: HttpRequest) -> Figure:
+    batches = IngestBatch.objects.order_by("-pk")
+    if not request.user.is_superuser:
+        batches = batches.filter(tenant__in=Tenant.objects.for_user(request.user))
+    received_at = batches.values_list("received_at", flat=True).first()
+    return Figure("Last batch", ago(received_at), reverse("admin:ingest_ingestbatch_changelist"))
