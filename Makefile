@@ -14,7 +14,8 @@ export PORT
 
 # What the checks see instead of this machine's environment and .env.
 CHECK_ENV := env SECRET_KEY=only-for-checks-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEFGHIJ ALLOWED_HOSTS=example.org \
-	DEBUG=false HTTPS=true DATABASE_URL=sqlite://:memory: REDIS_URL= WEB_CONCURRENCY=1
+	DEBUG=false HTTPS=true DATABASE_URL=sqlite://:memory: REDIS_URL= WEB_CONCURRENCY=1 \
+	DEMO_DEVICE_KEY= DEMO_ADMIN_PASSWORD=
 
 .PHONY: help
 help: ## list these commands

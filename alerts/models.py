@@ -56,6 +56,7 @@ class SecurityAlert(models.Model):
 
     class Meta:
         db_table = "security_alerts"
+        verbose_name = "alert"
         ordering = ["-id"]
         # "This tenant, newest first" and "this tenant, after id N": the page, the socket, the admin.
         indexes = [models.Index(fields=["tenant", "id"], name="security_alerts_tenant_id")]

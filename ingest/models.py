@@ -31,7 +31,8 @@ class IngestBatch(models.Model):
 
     class Meta:
         db_table = "ingest_batches"
-        verbose_name_plural = "ingest batches"
+        verbose_name = "batch"
+        verbose_name_plural = "batches"
         ordering = ["-id"]
         constraints = [models.UniqueConstraint(fields=["device", "digest"], name="ingest_batches_once")]
 
@@ -62,6 +63,7 @@ class IngestEvent(models.Model):
 
     class Meta:
         db_table = "ingest_events"
+        verbose_name = "event"
         ordering = ["-id"]
         indexes = [models.Index(fields=["tenant", "kind", "timestamp"], name="ingest_events_tenant_kind_time")]
 

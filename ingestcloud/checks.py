@@ -30,10 +30,10 @@ def limits_are_positive(app_configs: object, **kwargs: object) -> list[CheckMess
 def the_demo_stays_at_home(app_configs: object, **kwargs: object) -> list[CheckMessage]:
     if settings.DEMO_DEVICE_KEY or settings.DEMO_ADMIN_PASSWORD:
         return [
-            Error(
+            Warning(
                 "The demo's key and login are set.",
                 hint="The .env that `make run` made is not for production: remove it and set your own variables.",
-                id="ingestcloud.E003",
+                id="ingestcloud.W002",
             )
         ]
     return []

@@ -420,7 +420,7 @@ def test_the_events_of_a_batch_are_one_link_away(admin_client, store):
 
 
 def test_the_events_of_a_batch_are_found_far_back(admin_client, store, monkeypatch):
-    monkeypatch.setattr("ingest.admin.LOOK_THROUGH", 20)
+    monkeypatch.setattr("ingest.admin.NEAR", 20)
     monkeypatch.setattr(admin_tools, "LOOK_THROUGH", 20)
     batches = [store(7)[0].batch for _ in range(30)]
     for batch in batches[::7]:
@@ -492,7 +492,7 @@ def test_a_list_counts_to_its_bound_and_says_that_there_are_more(admin_client, s
     store(70)
     response = admin_client.get(list_of(IngestEvent))
     assert response.context["cl"].result_count == 60
-    assert "of many ingest events; filter to see others" in response.text
+    assert "of many events; filter to see others" in response.text
     assert len(rows_shown(admin_client.get(list_of(IngestEvent), {"p": 2}))) == 10
 
 

@@ -71,10 +71,10 @@ def test_limits_must_be_positive(settings, name):
     assert ids(limits_are_positive(None)) == ["ingestcloud.E002"]
 
 
-def test_the_demo_is_not_served_in_production():
+def test_the_demo_in_production_is_warned_of():
     result = check_with(**GOOD | {"DEMO_DEVICE_KEY": "dvc_x"})
     assert result.returncode != 0
-    assert "ingestcloud.E003" in result.stderr
+    assert "ingestcloud.W002" in result.stderr
 
 
 def test_several_processes_on_sqlite_are_warned_of(settings, monkeypatch):

@@ -3,7 +3,7 @@
 
 async function copy(button) {
   const source = document.getElementById(button.dataset.copy);
-  const label = button.querySelector("[data-copy-label]");
+  const label = button.lastChild; // behind the icon
   try {
     await navigator.clipboard.writeText(source.textContent);
     label.textContent = "Copied";
