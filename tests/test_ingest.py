@@ -10,6 +10,7 @@ from django.db import connection
 
 from alerts.models import SecurityAlert
 from ingest.models import IngestBatch, IngestEvent
+from ingest.writer import writer
 from tests.events import EXAMPLES, alert, event, log, telemetry
 from tests.problems import assert_problem
 from tests.servers import STACK
@@ -229,6 +230,19 @@ def test_the_endpoint_takes_post_alone(server, key):
         response = httpx.request(method, f"{server.url}/v1/ingest", headers={"X-Device-Key": key})
         assert_problem(response, 405, "method_not_allowed")
         assert response.headers["Allow"] == "POST"
+
+
+def test_the_view_works_behind_djangos_own_handler_too(client, key):
+    """Where `ingestcloud.asgi` is not in the way: in another project's tests, under another server."""
+    headers = {"X-Device-Key": key}
+    try:
+        answer = client.post("/v1/ingest", data=json.dumps([log()]), content_type="application/json", headers=headers)
+        assert answer.status_code == 204
+        assert client.post("/v1/ingest", data="{", content_type="application/json", headers=headers).status_code == 400
+        assert client.get("/v1/ingest").status_code == 405
+    finally:
+        writer.close()
+    assert IngestEvent.objects.count() == 1
 
 
 def test_a_wrong_host_is_a_clear_400(server, key):
