@@ -18,7 +18,7 @@ from unfold.contrib.filters.admin import AllValuesCheckboxFilter, AutocompleteSe
 
 from devices.admin_keys import ChangesKeys, IssuesKeys, revoke_key
 from devices.admin_tools import TenantScoped, ago, badge, exact, link_to
-from devices.models import ONLINE_WITHIN, Device, DeviceKey, Module, Tenant
+from devices.models import ONLINE_WITHIN, Device, DeviceKey, Module, Tenant, usable_at
 
 KEY_STATES = {"active": "success", "expired": "warning", "revoked": "danger"}
 MODULES = dict.fromkeys((module.label for module in Module), "primary")
@@ -65,7 +65,7 @@ class KeyStateFilter(RadioFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
         now = timezone.now()
         wanted = {
-            "active": Q(Q(expires_at=None) | Q(expires_at__gt=now), revoked_at=None),
+            "active": usable_at(now),
             "expired": Q(expires_at__lte=now, revoked_at=None),
             "revoked": Q(revoked_at__isnull=False),
         }
@@ -127,7 +127,7 @@ class DeviceAdmin(IssuesKeys, NeverDeleted, TenantScoped):
     change_form_outer_after_template = "admin/devices/device/keys.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
-        usable = Q(Q(keys__expires_at=None) | Q(keys__expires_at__gt=timezone.now()), keys__revoked_at=None)
+        usable = usable_at(timezone.now(), "keys__")
         return super().get_queryset(request).annotate(active_keys=Count("keys", filter=Q(keys__isnull=False) & usable))
 
     def get_fields(self, request: HttpRequest, obj: Device | None = None) -> Any:

@@ -104,10 +104,15 @@ def key_digest(plaintext: str) -> str:
     return hashlib.sha256(plaintext.encode()).hexdigest()
 
 
+def usable_at(moment: datetime, path: str = "") -> Q:
+    """The condition of a usable key; `path` leads to the keys from another model, as `keys__` does."""
+    endless_or_later = Q(**{f"{path}expires_at": None}) | Q(**{f"{path}expires_at__gt": moment})
+    return endless_or_later & Q(**{f"{path}revoked_at": None})
+
+
 class DeviceKeyQuerySet(models.QuerySet["DeviceKey"]):
     def usable(self, now: datetime | None = None) -> "DeviceKeyQuerySet":
-        now = now or timezone.now()
-        return self.filter(Q(expires_at=None) | Q(expires_at__gt=now), revoked_at=None)
+        return self.filter(usable_at(now or timezone.now()))
 
     def used(self, key_ids, now: datetime) -> None:
         """Note that keys were used, in one update and at most once a minute each."""
