@@ -16,6 +16,7 @@ from devices.authentication import DeviceKeyAuthentication
 from devices.models import DeviceKey
 from ingest.batch import check_batch
 from ingest.body import read_body
+from ingest.fields import normalize_address
 from ingest.writer import writer
 
 logger = logging.getLogger("ingest")
@@ -47,8 +48,7 @@ class IngestView(APIView):
     async def post(self, request: Request) -> HttpResponse:
         key = await self._authenticate()
         body = await read_body(request._request, body_chunks(request._request), settings.INGEST_MAX_BYTES)
-        source = request.META.get("REMOTE_ADDR") or None
-        batch = check_batch(body, key, source, timezone.now())
+        batch = check_batch(body, key, source_address(request), timezone.now())
         await writer.store(batch)
         return HttpResponse(status=204)
 
@@ -62,6 +62,14 @@ class IngestView(APIView):
         key = getattr(self.request, "_auth", None)
         device = f"{key.device.tenant.slug}/{key.device.name}" if key else "unknown device"
         logger.warning("Refused a batch of %s: %s", device, response.content.decode())
+
+
+def source_address(request: Request) -> str | None:
+    """Where the request came from, None where that is no address: a proxy may pass on anything."""
+    try:
+        return normalize_address(request.META.get("REMOTE_ADDR", ""))
+    except ValueError:
+        return None
 
 
 async def body_chunks(request: HttpRequest) -> AsyncIterator[bytes]:

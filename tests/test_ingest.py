@@ -62,6 +62,15 @@ def test_a_security_alert_is_stored_as_an_alert_too(server, key, device_key):
     assert (stored.device, stored.batch_id) == (device_key.device, IngestBatch.objects.get().pk)
 
 
+@pytest.mark.parametrize(
+    ("forwarded", "source"),
+    [("203.0.113.7", "203.0.113.7"), ("2001:DB8::1", "2001:db8::1"), ("unknown", None), ("x" * 300, None)],
+)
+def test_the_source_is_what_the_proxy_says_if_that_is_an_address(server, key, forwarded, source):
+    assert server.post(key, [log()], headers={"X-Forwarded-For": forwarded}).status_code == 204
+    assert IngestBatch.objects.get().source == source
+
+
 def test_an_empty_array_is_accepted_and_stores_nothing(server, key):
     assert server.post(key, []).status_code == 204
     assert not IngestBatch.objects.exists()
