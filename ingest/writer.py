@@ -2,11 +2,14 @@
 
 import asyncio
 import atexit
+import contextlib
 import logging
 import queue
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from django.db import DataError, InterfaceError, OperationalError, connection
 from django.utils import timezone
@@ -38,7 +41,8 @@ class Job:
     future: "asyncio.Future[None]"
 
     def settle(self, error: Exception | None = None) -> None:
-        self.loop.call_soon_threadsafe(self._settle, error)
+        """Let the request go on. Never fails: a writer that fell over one request would leave all others waiting."""
+        _call_soon(self.loop, self._settle, error)
 
     def _settle(self, error: Exception | None) -> None:
         if self.future.done():  # the client hung up; what is stored stays stored
@@ -138,9 +142,13 @@ def _store_group(group: list[Job]) -> None:
         for index, job in enumerate(group):
             job.settle(outcome.refused.get(index))
         if outcome.alerts:
-            loop = group[0].loop
-            loop.call_soon_threadsafe(tell, loop, outcome.alerts)
+            _call_soon(group[0].loop, tell, group[0].loop, outcome.alerts)
         _note_use([job.batch for index, job in enumerate(group) if index not in outcome.refused])
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *arguments: Any) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits there any more
+        loop.call_soon_threadsafe(function, *arguments)
 
 
 def tell(loop: asyncio.AbstractEventLoop, alerts: list[StoredAlerts]) -> None:

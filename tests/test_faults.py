@@ -1,5 +1,6 @@
 """Faults of the real parts: nothing acknowledged is lost, and what is refused says to come again."""
 
+import asyncio
 import json
 import os
 import signal
@@ -9,9 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.db import connection, connections
+from django.utils import timezone
 
 from alerts.models import SecurityAlert
+from ingest.batch import check_batch
 from ingest.models import IngestBatch, IngestEvent
+from ingest.writer import Job, writer
 from tests.events import alert, log
 from tests.problems import assert_problem
 from tests.servers import embedded_only, servers_only
@@ -100,10 +104,26 @@ def test_a_server_told_to_stop_stores_what_it_has_taken(start_server, transactio
     key = make_key()[1]
     with ThreadPoolExecutor(8) as pool:
         answers = [pool.submit(server.post, key, [log() for _ in range(200)]) for _ in range(8)]
-        time.sleep(0.2)
+        while not IngestBatch.objects.exists():
+            time.sleep(0.01)
         server.stop()
         done = sum(1 for answer in answers if not answer.exception() and answer.result().status_code == 204)
-    assert IngestBatch.objects.count() >= done
+    assert IngestBatch.objects.count() >= done > 0
+
+
+def test_a_request_whose_event_loop_is_gone_does_not_stop_the_writer(transactional_db, client, device_key):
+    loop = asyncio.new_event_loop()
+    gone = Job(check_batch(b"[]", device_key, None, timezone.now()), loop, loop.create_future())
+    loop.close()
+    try:
+        writer._jobs.put(gone)
+        headers = {"X-Device-Key": device_key.plaintext}
+        for _ in range(3):  # as many as there are writers, and one more
+            answer = client.post("/v1/ingest", json.dumps([log()]), content_type="application/json", headers=headers)
+            assert answer.status_code == 204
+        assert all(thread.is_alive() for thread in writer._threads)
+    finally:
+        writer.close()
 
 
 @servers_only
