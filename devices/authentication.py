@@ -67,13 +67,13 @@ class DeviceKeyAuthentication(BaseAuthentication):
         """Makes the refusal a 401 with this `WWW-Authenticate`."""
         return 'DeviceKey realm="ingest"'
 
-    def needs_database(self, request: Request) -> bool:
-        """Whether `authenticate` would block on a look-up."""
-        return known_keys.get(self._digest(request)) is None
+    def known_key(self, request: Request) -> DeviceKey | None:
+        """The key if it is known without asking the database. Raises InvalidDeviceKey for what can't be one."""
+        return known_keys.get(self._digest(request))
 
     @staticmethod
     def _digest(request: Request) -> str:
-        plaintext = request.headers.get("X-Device-Key", "")
+        plaintext = request.META.get("HTTP_X_DEVICE_KEY", "")
         if not plaintext.startswith(KEY_START):
             raise InvalidDeviceKey
         return key_digest(plaintext)

@@ -2,7 +2,7 @@
 
 import sys
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 from django.http import HttpRequest
@@ -17,7 +17,7 @@ else:
 JSON_TYPES = ("", "application/json")
 
 
-async def read_body(request: HttpRequest, chunks: AsyncIterator[bytes], limit: int) -> bytes:
+async def read_body(request: HttpRequest, limit: int) -> bytes:
     """The inflated body, at most `limit` bytes.
 
     Raises UnsupportedContentType, UnsupportedContentEncoding, BodyTooLarge (as soon as it is known,
@@ -25,18 +25,17 @@ async def read_body(request: HttpRequest, chunks: AsyncIterator[bytes], limit: i
     """
     if request.content_type not in JSON_TYPES:
         raise UnsupportedContentType
-    coding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    coding = request.META.get("HTTP_CONTENT_ENCODING", "identity").strip().lower()
     if coding not in ("identity", "") and coding not in INFLATE:
         raise UnsupportedContentEncoding
-    declared = request.headers.get("Content-Length", "")
+    declared = request.META.get("CONTENT_LENGTH", "")
     if declared.isdecimal() and int(declared[:20]) > limit:
         raise BodyTooLarge(limit)
-    body = bytearray()
-    async for chunk in chunks:
-        body += chunk
-        if len(body) > limit:
-            raise BodyTooLarge(limit)
-    return INFLATE[coding](bytes(body), limit) if coding in INFLATE else bytes(body)
+    receive_body = getattr(request, "receive_body", None)  # see `ingest.handler`
+    body = await receive_body(limit) if receive_body else request.body
+    if len(body) > limit:  # where Django's own handler has read it whole
+        raise BodyTooLarge(limit)
+    return INFLATE[coding](body, limit) if coding in INFLATE else body
 
 
 def _inflate(data: bytes, limit: int, new_decompressor: Callable[[], Any]) -> bytes:

@@ -6,14 +6,14 @@ for each request; the middleware is for pages. docs/architecture.md has the figu
 
 import io
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from django.core.exceptions import DisallowedHost
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponse
 
-from ingest.errors import ClientDisconnected
+from ingest.errors import BodyTooLarge, ClientDisconnected
 from ingest.views import IngestView
 
 logger = logging.getLogger("ingest")
@@ -30,15 +30,19 @@ class StreamedRequest(ASGIRequest):
         super().__init__(scope, io.BytesIO())
         self._receive = receive
 
-    async def receive_chunks(self) -> AsyncIterator[bytes]:
-        """The body's parts. Raises ClientDisconnected where the client leaves before the last."""
+    async def receive_body(self, limit: int) -> bytes:
+        """The body. Raises BodyTooLarge as soon as it is over `limit` bytes, ClientDisconnected where it ends early."""
+        chunks, size = [], 0
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnected
-            yield message.get("body", b"")
+            chunks.append(message.get("body", b""))
+            size += len(chunks[-1])
+            if size > limit:
+                raise BodyTooLarge(limit)
             if not message.get("more_body", False):
-                return
+                return b"".join(chunks)
 
 
 class IngestHandler:

@@ -1,6 +1,7 @@
 """The ASGI application: pages through Django, batches on their short way, alerts on the socket."""
 
 import asyncio
+import gc
 import os
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
@@ -36,6 +37,10 @@ async def lifespan(
     """The server starts, and when it stops the writer's threads end with what they have taken stored."""
     while True:
         message = await receive()
+        if message["type"] == "lifespan.startup":
+            # What is loaded by now stays; looking through it again and again would be the longest pauses.
+            gc.collect()
+            gc.freeze()
         if message["type"] == "lifespan.shutdown":
             await asyncio.to_thread(writer.close)
         await send({"type": f"{message['type']}.complete"})
