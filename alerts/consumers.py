@@ -1,6 +1,9 @@
 """The socket `/api/ws/security`: what was missed, in order, then every alert as it is stored."""
 
+import asyncio
+import contextlib
 import json
+import logging
 from typing import Any, cast
 from urllib.parse import parse_qs
 
@@ -8,28 +11,41 @@ from channels.auth import get_user
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 
-from alerts.broadcast import ALL_TENANTS, frame, tenant_group
+from alerts.broadcast import frame
+from alerts.hub import Hint, hub
 from alerts.models import SecurityAlert
 from alerts.representation import represent
 from devices.models import Tenant
 
+logger = logging.getLogger(__name__)
+
+CLOSE_FAILED = 1011  # RFC 6455, section 7.4.1
 CLOSE_BAD_SINCE = 4400
 CLOSE_NOT_LOGGED_IN = 4401
 CLOSE_NO_TENANT = 4403
 PAGE = 500
+INBOX = 100  # what may wait for a slow reader
 INT64_MAX = 2**63 - 1
+
+
+class Ping:
+    """A client asks whether it has everything."""
 
 
 class SecurityAlertConsumer(AsyncWebsocketConsumer):
     """Sends `{"type": "alert", "data": …}` for the alerts of the user's tenants, in id order and without gaps.
 
-    The database is the truth; a message on the layer is a hint. It carries the id that came before its
-    alerts: where that is not the last id sent, the socket reads from the database instead. So nothing is
-    missed when messages are lost or overtake each other. `?since=ID` begins after ID. A client sends
+    The database is the truth; a hint from the hub is a hint. It has the id that came before its alerts:
+    where that is not the last id sent, the socket reads from the database instead. So nothing is missed
+    when hints are lost or overtake each other. `?since=ID` begins after ID. A client sends
     `{"type": "ping"}` and is answered `{"type": "pong"}`, after anything that it was still owed.
     """
 
+    channel_layer_alias = ""  # none: the hub listens for all sockets
+    tenant_ids: frozenset[int] | None
+
     async def connect(self) -> None:
+        self.sender: asyncio.Task[None] | None = None
         try:
             since = parse_since(self.scope["query_string"])
         except ValueError:
@@ -37,42 +53,71 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
         self.user = cast("Any", self.scope["user"])
         if not self.user.is_authenticated:
             return await self.close(code=CLOSE_NOT_LOGGED_IN)
-        self.groups = await groups_of(self.user)
-        if not self.groups:
+        self.tenant_ids = await tenants_of(self.user)
+        if self.tenant_ids == frozenset():
             return await self.close(code=CLOSE_NO_TENANT)
-        for group in self.groups:
-            await self.channel_layer.group_add(group, self.channel_name)
-        await self.accept()
-        # An id from the future (the database was set back) must not hide what comes before it.
+        # Read before the socket is open: whatever is stored from then on is sent.
         newest = await newest_id(self.user)
+        # An id from the future (the database was set back) must not hide what comes before it.
         self.last_id = newest if since is None else min(since, newest)
-        await self.catch_up()
+        await self.accept()
+        self.inbox: asyncio.Queue[Hint | Ping | None] = asyncio.Queue(INBOX)
+        hub().add(self)
+        self.sender = asyncio.create_task(self.work())
+
+    async def disconnect(self, code: int) -> None:
+        if self.sender is not None:
+            hub().remove(self)
+            self.sender.cancel()
+
+    def tell(self, hint: Hint | None) -> None:
+        """Take a hint from the hub. A reader too slow for its hints loses some, and is sent what they told of later."""
+        with contextlib.suppress(asyncio.QueueFull):
+            self.inbox.put_nowait(hint)
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """Frames other than a ping mean nothing to us."""
+        if is_ping(text_data):
+            await self.inbox.put(Ping())
+
+    async def work(self) -> None:
+        """All that is sent is sent from here, one after the other."""
+        try:
+            await self.catch_up()
+            while True:
+                match await self.inbox.get():
+                    case Hint() as hint:
+                        await self.pass_on(hint)
+                    case Ping():
+                        await self.answer()
+                    case None:
+                        await self.catch_up()
+        except Exception:
+            logger.exception("A socket is closed; its page will come again")
+            await self.close(code=CLOSE_FAILED)
 
     async def catch_up(self) -> None:
         """Send what the database has after the last id sent."""
         while alerts := await alerts_after(self.user, self.last_id):
             for data in alerts:
                 await self.send(text_data=frame(data))
-            self.last_id = alerts[-1]["id"]
+            self.last_id = cast("int", alerts[-1]["id"])
 
-    async def alerts_stored(self, message: dict[str, Any]) -> None:
-        """A hint from the layer. One group tells of every alert that this socket may see, or else it asks."""
-        if message["last"] <= self.last_id:
+    async def pass_on(self, hint: Hint) -> None:
+        if hint.last <= self.last_id:
             return
-        if len(self.groups) > 1 or message["after"] != self.last_id:
+        if hint.after != self.last_id:
             return await self.catch_up()
-        for text in message["frames"]:
+        for text in hint.frames:
             await self.send(text_data=text)
-        self.last_id = message["last"]
+        self.last_id = hint.last
 
-    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        """A ping also asks whether the login and the memberships still hold. Other frames mean nothing to us."""
-        if not is_ping(text_data):
-            return
+    async def answer(self) -> None:
+        """A ping also asks whether the login and the memberships still hold."""
         user = await current_user(self.scope["session"])
         if not user.is_authenticated:
             return await self.close(code=CLOSE_NOT_LOGGED_IN)
-        if await groups_of(user) != self.groups:
+        if await tenants_of(user) != self.tenant_ids:
             return await self.close(code=CLOSE_NO_TENANT)
         await self.catch_up()
         await self.send(text_data='{"type":"pong"}')
@@ -103,11 +148,11 @@ async def current_user(session: Any) -> Any:
 
 
 @database_sync_to_async
-def groups_of(user) -> list[str]:
-    """The groups that together tell of every alert `user` may see."""
+def tenants_of(user) -> frozenset[int] | None:
+    """The ids of the tenants whose alerts `user` may see. None: of all."""
     if user.is_superuser:
-        return [ALL_TENANTS]
-    return [tenant_group(pk) for pk in Tenant.objects.for_user(user).order_by("pk").values_list("pk", flat=True)]
+        return None
+    return frozenset(Tenant.objects.for_user(user).values_list("pk", flat=True))
 
 
 @database_sync_to_async

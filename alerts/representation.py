@@ -1,9 +1,10 @@
 """An alert as clients see it: the `data` of a frame on the socket, and of the page."""
 
 from alerts.models import SecurityAlert
+from alerts.storage import NewAlert
 
 
-def represent(alert: SecurityAlert) -> dict[str, object]:
+def represent(alert: SecurityAlert | NewAlert) -> dict[str, object]:
     """`alert` as JSON-ready values; its tenant and device must be loaded."""
     return {
         "id": alert.pk,

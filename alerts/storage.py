@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
 
+import msgspec
 from django.db import connection
-from django.db.models import OuterRef, Subquery
+from psycopg.types.json import Jsonb
 
-from alerts.models import SecurityAlert
-from devices.models import Tenant
+from alerts.models import SecurityAlert, Status
+from devices.models import Device, Tenant
 
 # Held from the first id taken to the commit: without it ids would not be in commit order, and a
 # reader of "all after id N" could be past an alert that is not visible yet.
@@ -16,60 +17,79 @@ ORDER_LOCK = 0x5EC_A1E27
 
 
 @dataclass(slots=True)
+class NewAlert:
+    """An alert on its way into the database: as `SecurityAlert`, made in a tenth of the time. Stored, it has its id."""
+
+    tenant: Tenant
+    device: Device
+    timestamp: datetime
+    received_at: datetime
+    title: str
+    severity: str
+    source_ip: str | None
+    destination_ip: str | None
+    description: str
+    status: str = Status.OPEN.value
+    batch_id: int = 0
+    pk: int = 0
+
+    @property
+    def tenant_id(self) -> int:
+        return self.tenant.pk
+
+    @property
+    def device_id(self) -> int:
+        return self.device.pk
+
+
+@dataclass(slots=True)
 class StoredAlerts:
-    """Alerts of one transaction, in id order, and the id before them: their tenant's (None: of all tenants)."""
+    """The alerts of one transaction, in id order, and the ids that were the newest before: of all, and by tenant."""
 
-    tenant_id: int | None
+    alerts: list[NewAlert]
     after: int
-    alerts: list[SecurityAlert]
+    after_of_tenants: dict[int, int]
 
 
-def store_alerts(alerts: list[SecurityAlert]) -> list[StoredAlerts]:
+def store_alerts(alerts: list[NewAlert]) -> StoredAlerts:
     """Insert `alerts` in the running transaction and say what to broadcast once it is committed.
 
     Ids and commits are in the same order, over all processes: on PostgreSQL by a lock, on SQLite
     because there is one writer.
     """
-    if not alerts:
-        return []
-    by_tenant: dict[int, list[SecurityAlert]] = {}
-    for alert in alerts:
-        by_tenant.setdefault(alert.tenant_id, []).append(alert)
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [ORDER_LOCK])
-            newest = _newest_ids(by_tenant)
-            _copy(cursor, alerts)
-    else:
-        newest = _newest_ids(by_tenant)
-        SecurityAlert.objects.bulk_create(alerts)
-    stored = [StoredAlerts(tenant_id, newest[tenant_id], own) for tenant_id, own in by_tenant.items()]
-    return [StoredAlerts(None, newest[None], alerts), *stored]
+        after, after_of_tenants = _newest_ids(cursor, {alert.tenant_id for alert in alerts})
+        ids = _insert(cursor, alerts)
+    for alert, pk in zip(alerts, ids, strict=True):
+        alert.pk = pk
+    return StoredAlerts(alerts, after, after_of_tenants)
 
 
-def _newest_ids(tenant_ids: Iterable[int]) -> dict[int | None, int]:
-    """The newest id of each tenant, and under None of all; 0 where there is none."""
-    newest = SecurityAlert.objects.order_by("-id").values("id")
-    newest_of_tenant = Subquery(newest.filter(tenant=OuterRef("pk"))[:1])
-    rows = Tenant.objects.filter(pk__in=tenant_ids).values_list("pk", newest_of_tenant, Subquery(newest[:1]))
-    ids: dict[int | None, int] = dict.fromkeys([*tenant_ids, None], 0)
-    for tenant_id, of_tenant, of_all in rows:
-        ids[tenant_id], ids[None] = of_tenant or 0, of_all or 0
-    return ids
+def _newest_ids(cursor, tenant_ids: Iterable[int]) -> tuple[int, dict[int, int]]:
+    """The newest id of all alerts, and of each tenant's; 0 where there is none."""
+    newest = "SELECT MAX(id) FROM security_alerts"
+    parts = [f"SELECT 0, ({newest})", *(f"SELECT {pk:d}, ({newest} WHERE tenant_id = {pk:d})" for pk in tenant_ids)]
+    cursor.execute(" UNION ALL ".join(parts))
+    ids = {tenant_id: newest or 0 for tenant_id, newest in cursor.fetchall()}
+    return ids.pop(0), ids
 
 
 COLUMNS = (
-    "id", "tenant_id", "device_id", "batch_id", "timestamp", "received_at", "title", "severity", "source_ip",
+    "tenant_id", "device_id", "batch_id", "timestamp", "received_at", "title", "severity", "source_ip",
     "destination_ip", "description", "status",
 )  # fmt: skip
+INSERT = f"""
+INSERT INTO security_alerts ({",".join(COLUMNS)}) SELECT {",".join(COLUMNS)}
+  FROM jsonb_populate_recordset(NULL::security_alerts, %s) WITH ORDINALITY ORDER BY ordinality RETURNING id
+"""  # noqa: S608
 
 
-def _copy(cursor: Any, alerts: list[SecurityAlert]) -> None:
-    """Insert by COPY, a fifth of the time of an INSERT by the ORM, with ids taken from the sequence before."""
-    table = SecurityAlert._meta.db_table
-    cursor.execute("SELECT nextval(pg_get_serial_sequence(%s, 'id')) FROM generate_series(1, %s)", [table, len(alerts)])
-    for alert, row in zip(alerts, cursor.fetchall(), strict=True):
-        alert.pk = row[0]
-    with cursor.copy(f"COPY {table} ({','.join(COLUMNS)}) FROM STDIN") as copy:
-        for alert in alerts:
-            copy.write_row([getattr(alert, column) for column in COLUMNS])
+def _insert(cursor, alerts: list[NewAlert]) -> list[int]:
+    """Insert `alerts` in their order and return their ids, which grow in it."""
+    rows = [{column: getattr(alert, column) for column in COLUMNS} for alert in alerts]
+    if connection.vendor == "postgresql":
+        cursor.execute(INSERT, [Jsonb(rows, dumps=msgspec.json.encode)])
+        return sorted(pk for (pk,) in cursor.fetchall())
+    return [alert.pk for alert in SecurityAlert.objects.bulk_create(SecurityAlert(**row) for row in rows)]

@@ -6,13 +6,14 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
+import msgspec
 from django.conf import settings
 
-from alerts.models import SecurityAlert
+from alerts.storage import NewAlert
 from devices.models import DeviceKey
-from ingest.decoder import DecodedEvent, decode_events
+from ingest.decoder import Event, decode_events
 from ingest.errors import InvalidEvents, MalformedBatch, ModuleDisabled, TooManyEvents
 from ingest.models import Kind
 from ingest.serializers import KINDS, EventSerializer, describe_errors
@@ -20,20 +21,21 @@ from ingest.serializers import KINDS, EventSerializer, describe_errors
 
 @dataclass(slots=True)
 class Batch:
-    """A checked batch, ready to be stored. `events` are (kind, timestamp, data as JSON text)."""
+    """A checked batch, ready to be stored."""
 
     key: DeviceKey
     digest: bytes
     byte_count: int
     source: str | None
     received_at: datetime
-    events: list[tuple[str, datetime, str]]
-    alerts: list[SecurityAlert]
+    events: list[Event]
+    alerts: list[NewAlert]
+    modules: set[str]
 
     @property
-    def modules(self) -> set[str]:
-        """The tenant's modules that its kinds need."""
-        return {module for kind in {event[0] for event in self.events} if (module := KINDS[kind].module)}
+    def identity(self) -> tuple[int, bytes]:
+        """What makes another batch a repeat of this one."""
+        return self.key.device_id, self.digest
 
     def check_modules(self, enabled: Collection[str]) -> None:
         """Raises ModuleDisabled where a module that the batch needs is not among those `enabled`."""
@@ -46,52 +48,57 @@ def check_batch(body: bytes, key: DeviceKey, source: str | None, received_at: da
 
     Raises MalformedBatch, TooManyEvents, InvalidEvents (naming every bad event) and ModuleDisabled.
     """
-    batch = Batch(key, hashlib.sha256(body).digest(), len(body), source, received_at, [], [])
     decoded = decode_events(body)
-    # What was decoded in full needs no second look.
-    whole = decoded is not None and None not in decoded
-    events = cast("list[DecodedEvent]", decoded) if whole else check_slowly(body, decoded)
+    if decoded is None or None in decoded[1]:
+        decoded = check_slowly(body, decoded)
+    events, fields = decoded
     if len(events) > settings.INGEST_MAX_EVENTS:
         raise TooManyEvents(len(events), settings.INGEST_MAX_EVENTS)
-    for event in events:
-        batch.events.append((event.kind, event.timestamp, event.data))
-        if event.kind == Kind.SECURITY_ALERT:
-            batch.alerts.append(make_alert(key, event.timestamp, received_at, event.fields))
-    batch.check_modules(key.device.tenant.modules)
+    kinds = {event.kind for event in events}
+    alerts = []
+    if Kind.SECURITY_ALERT in kinds:
+        described = zip(events, fields, strict=True)
+        alerts = [make_alert(key, e, received_at, f) for e, f in described if e.kind == Kind.SECURITY_ALERT]
+    modules = {module.value for kind in kinds if (module := KINDS[kind].module)}
+    batch = Batch(key, hashlib.sha256(body).digest(), len(body), source, received_at, events, alerts, modules)
+    if modules:
+        batch.check_modules(key.device.tenant.modules)
     return batch
 
 
-def check_slowly(body: bytes, decoded: list[DecodedEvent | None] | None) -> list[DecodedEvent]:
-    """The events that were not `decoded`, by their serializers; the others as they are."""
+Decoded = tuple[list[Event], list[Any]]
+
+
+def check_slowly(body: bytes, decoded: Decoded | None) -> Decoded:
+    """The events and their known fields: those that were not `decoded` by their serializers, the others as they are."""
     items = parse_array(body)
-    decoded = decoded or [None] * len(items)
-    events, errors = [], []
+    checked, errors = [], []
     for index, item in enumerate(items):
-        event = decoded[index]
-        if event is None:
-            serializer = EventSerializer(data=item)
-            if not serializer.is_valid():
-                errors += describe_errors(index, serializer.errors)
-                continue
-            event = serialized_event(serializer.validated_data)
-        events.append(event)
+        if decoded is not None and decoded[1][index] is not None:
+            checked.append((decoded[0][index], decoded[1][index]))
+            continue
+        serializer = EventSerializer(data=item)
+        if serializer.is_valid():
+            checked.append(serialized_event(serializer.validated_data))
+        else:
+            errors += describe_errors(index, serializer.errors)
     if errors:
         raise InvalidEvents(errors)
-    return events
+    return [event for event, _ in checked], [fields for _, fields in checked]
 
 
-def serialized_event(valid: dict[str, Any]) -> DecodedEvent:
+def serialized_event(valid: dict[str, Any]) -> tuple[Event, Any]:
     """What the decoder would have made of an event that its serializer found valid."""
     text = json.dumps(valid["data"], ensure_ascii=False, separators=(",", ":"))
-    return DecodedEvent(valid["kind"], valid["timestamp"], text, SimpleNamespace(**valid["fields"]))
+    return Event(valid["kind"], valid["timestamp"], msgspec.Raw(text.encode())), SimpleNamespace(**valid["fields"])
 
 
-def make_alert(key: DeviceKey, timestamp: datetime, received_at: datetime, fields: Any) -> SecurityAlert:
-    """The alert, not yet stored, that a security event with these `fields` stands for."""
-    return SecurityAlert(
+def make_alert(key: DeviceKey, event: Event, received_at: datetime, fields: Any) -> NewAlert:
+    """The alert that a security event with these `fields` stands for."""
+    return NewAlert(
         tenant=key.device.tenant,
         device=key.device,
-        timestamp=timestamp,
+        timestamp=event.timestamp,
         received_at=received_at,
         title=fields.title,
         severity=fields.severity,

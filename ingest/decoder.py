@@ -23,20 +23,12 @@ from ingest.fields import (
 )
 from ingest.serializers import KINDS, DataSerializer
 
-ONE_LINE = str.maketrans("\t\n\r", "   ")  # JSON has raw control characters between its values only
 REFUSALS = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError)
 
 
-class DecodedEvent:
-    """An accepted event: `data` is its JSON text on one line, `fields` its known fields."""
+class Event(msgspec.Struct, forbid_unknown_fields=True, gc=False, eq=False):
+    """An event as it is stored: a kind, a moment in UTC, and `data` as the JSON text that was sent."""
 
-    __slots__ = ("data", "fields", "kind", "timestamp")
-
-    def __init__(self, kind: str, timestamp: datetime, data: str, fields: Any) -> None:
-        self.kind, self.timestamp, self.data, self.fields = kind, timestamp, data, fields
-
-
-class _Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     kind: Literal[tuple(map(str, KINDS))]  # type: ignore[valid-type]
     timestamp: datetime
     data: msgspec.Raw
@@ -67,7 +59,9 @@ class _DataDecoder:
         fields = serializer().fields
         required = [(name, _type_of(field)) for name, field in fields.items() if field.required]
         optional = [(name, _type_of(field) | None, None) for name, field in fields.items() if not field.required]
-        struct = msgspec.defstruct(f"{kind}_data", [*required, *optional], forbid_unknown_fields=True, gc=False)
+        struct = msgspec.defstruct(
+            f"{kind}_data", [*required, *optional], forbid_unknown_fields=True, gc=False, eq=False
+        )
         self.decode = msgspec.json.Decoder(struct).decode
         self.addresses = [(name, f.required) for name, f in fields.items() if isinstance(f, IPAddressField)]
 
@@ -81,32 +75,34 @@ class _DataDecoder:
                 setattr(data, name, None)
 
 
-_decode_events = msgspec.json.Decoder(list[_Event]).decode
+_decode_events = msgspec.json.Decoder(list[Event]).decode
 _DATA_DECODERS = {kind: _DataDecoder(kind, serializer) for kind, serializer in KINDS.items()}
 
 
-def decode_events(body: bytes) -> list[DecodedEvent | None] | None:
-    """The events of `body`, None in place of one that the serializers must decide, None for a body they must."""
+def decode_events(body: bytes) -> tuple[list[Event], list[Any]] | None:
+    """The events of `body` and the known fields of each: None in place of those that the serializers must decide.
+
+    None for a body that they must decide as a whole.
+    """
     if b"\\u0000" in body:
         return None
     try:
         events = _decode_events(body)
     except REFUSALS:
         return None
-    several_lines = b"\n" in body or b"\t" in body or b"\r" in body
-    decoded: list[DecodedEvent | None] = []
-    for event in events:
-        decoder = _DATA_DECODERS[event.kind]
-        try:
-            data = decoder.decode(event.data)
-            if decoder.addresses:
-                decoder.check_addresses(data)
-            timestamp = event.timestamp
-            if timestamp.tzinfo is not UTC:
-                timestamp = timestamp.replace(tzinfo=UTC) if timestamp.tzinfo is None else timestamp.astimezone(UTC)
-        except REFUSALS:
-            decoded.append(None)
-            continue
-        text = str(event.data, "utf-8")
-        decoded.append(DecodedEvent(event.kind, timestamp, text.translate(ONE_LINE) if several_lines else text, data))
-    return decoded
+    return events, [_decode_fields(event) for event in events]
+
+
+def _decode_fields(event: Event) -> msgspec.Struct | None:
+    """The known fields of `event`, whose timestamp is put into UTC. None where the serializers must decide."""
+    decoder = _DATA_DECODERS[event.kind]
+    try:
+        fields = decoder.decode(event.data)
+        if decoder.addresses:
+            decoder.check_addresses(fields)
+        timestamp = event.timestamp
+        if timestamp.tzinfo is not UTC:
+            event.timestamp = timestamp.replace(tzinfo=UTC) if timestamp.tzinfo is None else timestamp.astimezone(UTC)
+    except REFUSALS:
+        return None
+    return fields

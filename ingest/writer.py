@@ -6,7 +6,7 @@ import contextlib
 import logging
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -24,6 +24,7 @@ from ingest.store import Outcome, store_batches
 logger = logging.getLogger(__name__)
 
 GROUP_EVENTS = 2000  # enough to share a commit, few enough to keep its wait short
+SHARED_EVENTS = 500  # fewer take turns: while one small group is on its way, the next grows, which costs less
 IDLE_SECONDS = 5.0  # after which a writer gives its connection back
 
 NEVER = datetime.min.replace(tzinfo=UTC)
@@ -40,18 +41,6 @@ class Job:
     loop: asyncio.AbstractEventLoop
     future: "asyncio.Future[None]"
 
-    def settle(self, error: Exception | None = None) -> None:
-        """Let the request go on. Never fails: a writer that fell over one request would leave all others waiting."""
-        _call_soon(self.loop, self._settle, error)
-
-    def _settle(self, error: Exception | None) -> None:
-        if self.future.done():  # the client hung up; what is stored stays stored
-            return
-        if error is None:
-            self.future.set_result(None)
-        else:
-            self.future.set_exception(error)
-
 
 class Writer:
     """Takes batches from any event loop and stores them by threads with a connection each."""
@@ -60,6 +49,7 @@ class Writer:
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
+        self._turn = threading.Lock()
 
     async def store(self, batch: Batch) -> None:
         """Return once `batch` is committed. Its alerts are broadcast, whether or not anybody still waits here.
@@ -102,13 +92,19 @@ class Writer:
             except queue.Empty:
                 connection.close()
                 continue
-            if job is None:
-                break
-            group, last = self._gather(job)
-            _store_group(group)
-            if last:
+            if job is None or self._store_with_others(job):
                 break
         connection.close()
+
+    def _store_with_others(self, job: Job) -> bool:
+        """Store `job` and what waits behind it. Tells whether the end was among it."""
+        with self._turn:
+            group, last = self._gather(job)
+            if sum(len(job.batch.events) for job in group) < SHARED_EVENTS:
+                _store_group(group)
+                return last
+        _store_group(group)
+        return last
 
     def _gather(self, first: Job) -> tuple[list[Job], bool]:
         """`first` and what waits behind it, and whether the end was among it."""
@@ -130,20 +126,37 @@ def _store_group(group: list[Job]) -> None:
     try:
         outcome = _store_connected([job.batch for job in group])
     except (OperationalError, InterfaceError) as error:  # no batch's fault, and no use to try each
-        for job in group:
-            job.settle(error)
+        _settle(group, [error] * len(group))
     except Exception as error:  # noqa: BLE001  whatever it is, somebody waits for it
         if len(group) > 1:
             for job in group:
                 _store_group([job])
         else:
-            group[0].settle(UnstorableBatch() if isinstance(error, DataError) else error)
+            _settle(group, [UnstorableBatch() if isinstance(error, DataError) else error])
     else:
-        for index, job in enumerate(group):
-            job.settle(outcome.refused.get(index))
+        _settle(group, [outcome.refused.get(index) for index in range(len(group))])
         if outcome.alerts:
             _call_soon(group[0].loop, tell, group[0].loop, outcome.alerts)
         _note_use([job.batch for index, job in enumerate(group) if index not in outcome.refused])
+
+
+def _settle(group: list[Job], errors: Sequence[Exception | None]) -> None:
+    """Let the requests go on, each loop's by one call: waking a loop costs more than the rest of it."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[None], Exception | None]]] = {}
+    for job, error in zip(group, errors, strict=True):
+        by_loop.setdefault(job.loop, []).append((job.future, error))
+    for loop, settled in by_loop.items():
+        _call_soon(loop, _set_results, settled)
+
+
+def _set_results(settled: list[tuple["asyncio.Future[None]", Exception | None]]) -> None:
+    for future, error in settled:
+        if future.done():  # the client hung up; what is stored stays stored
+            continue
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *arguments: Any) -> None:
@@ -151,7 +164,7 @@ def _call_soon(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *
         loop.call_soon_threadsafe(function, *arguments)
 
 
-def tell(loop: asyncio.AbstractEventLoop, alerts: list[StoredAlerts]) -> None:
+def tell(loop: asyncio.AbstractEventLoop, alerts: StoredAlerts) -> None:
     """Broadcast in the background: devices wait for the disk, not for the pages."""
     task = loop.create_task(broadcast(alerts))
     broadcasts.add(task)

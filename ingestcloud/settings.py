@@ -39,6 +39,7 @@ try:
     DATABASES: dict[str, Any] = {
         "default": env.dj_db_url("DATABASE_URL", f"sqlite:///{BASE_DIR / 'ingestcloud.sqlite3'}")
     }
+    DATABASE_PREPARE = env.bool("DATABASE_PREPARE", True)
     REDIS_URL = env.str("REDIS_URL", "")
     WEB_CONCURRENCY = env.int("WEB_CONCURRENCY", 1)
     INGEST_MAX_EVENTS = env.int("INGEST_MAX_EVENTS", 1000)
@@ -112,6 +113,8 @@ else:
     # as a pool timeout, so that is short.
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
     DATABASES["default"].setdefault("OPTIONS", {}).setdefault("pool", {"min_size": 1, "max_size": 10, "timeout": 5})
+    # Planning the statement that stores a group of batches takes as long as running it for small ones.
+    DATABASES["default"]["OPTIONS"]["prepare_threshold"] = 5 if DATABASE_PREPARE else None
 
 CHANNEL_LAYERS: dict[str, Any] = {
     "default": {
