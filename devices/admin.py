@@ -88,6 +88,7 @@ class TenantAdmin(NeverDeleted, TenantScoped):
     fieldsets = (
         (None, {"fields": ["name", "slug"]}),
         ("Modules", {"fields": [f"{module}_enabled" for module in Module]}),
+        ("Retention", {"fields": ["retention_days"]}),
         ("Analysts", {"fields": ["members"]}),
     )
 

@@ -5,6 +5,7 @@ import secrets
 from datetime import datetime, timedelta
 
 from django.conf import settings
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
@@ -40,6 +41,13 @@ class Tenant(models.Model):
     security_enabled = models.BooleanField("Security module", default=False)
     backup_enabled = models.BooleanField(
         "Backup module", default=False, help_text="Without it, batches with backup events are answered 403."
+    )
+    retention_days = models.PositiveIntegerField(
+        "keep for days",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(36_500)],
+        help_text="Events, and alerts that are resolved, are deleted this many days after they arrived. Empty: never.",
     )
     members = models.ManyToManyField(
         settings.AUTH_USER_MODEL,

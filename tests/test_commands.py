@@ -47,6 +47,17 @@ class TestCreateTenant:
         assert tenant.name == "Acme Ltd"
         assert "already there" in said
 
+    def test_it_sets_how_long_things_are_kept(self):
+        run("create_tenant", "acme", "--retention-days", "90")
+        run("create_tenant", "acme", "--module", "security")
+        assert Tenant.objects.get().retention_days == 90
+
+    @pytest.mark.parametrize("days", ["0", "-1", "36501"])
+    def test_it_refuses_a_retention_that_is_none(self, days):
+        with pytest.raises(CommandError, match=r"^retention_days: "):
+            run("create_tenant", "acme", f"--retention-days={days}")
+        assert not Tenant.objects.exists()
+
     def test_it_refuses_an_unknown_module_and_names_those_there_are(self):
         with pytest.raises(CommandError) as refusal:
             run("create_tenant", "acme", "--module", "firewall")

@@ -18,12 +18,17 @@ class Command(BaseCommand):
         parser.add_argument(
             "--module", action="append", default=[], choices=Module.values, help="module to switch on; repeatable"
         )
+        parser.add_argument("--retention-days", type=int, help="days after which events are deleted (default: never)")
 
-    def handle(self, *args: Any, slug: str, name: str | None, module: list[str], **options: Any) -> None:
+    def handle(
+        self, *args: Any, slug: str, name: str | None, module: list[str], retention_days: int | None, **options: Any
+    ) -> None:
         tenant = Tenant.objects.filter(slug=slug).first()
         done = "already there" if tenant else "made"
         tenant = tenant or Tenant(slug=slug, name=slug)
         tenant.name = name or tenant.name
+        if retention_days is not None:
+            tenant.retention_days = retention_days
         for each in module:
             tenant.enable_module(each)
         try:

@@ -1,0 +1,46 @@
+"""`manage.py maintain`."""
+
+from datetime import datetime
+from typing import Any
+
+from django.core.management.base import BaseCommand
+from django.utils import timezone
+
+from devices.models import Tenant
+from ingest import partitions, retention
+
+
+class Command(BaseCommand):
+    help = (
+        "Make the partitions of the coming weeks, and delete what no tenant keeps any longer."
+        " Run it once a day. It may run at any time, twice, and while batches come in."
+    )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        now = timezone.now()
+        try:
+            self.make_partitions(now)
+            self.drop_partitions(now)
+        except partitions.TableBusy:
+            self.stderr.write(f"Long queries hold {partitions.TABLE}: its partitions are left for the next run.")
+        self.delete_rows(now)
+
+    def make_partitions(self, now: datetime) -> None:
+        for name in partitions.make_ahead(now):
+            self.stdout.write(f"Made partition {name}.")
+        if partitions.in_default():
+            self.stdout.write(
+                "The default partition has events: there was no partition when they came. They are kept as long as"
+                " others, but deleted row by row. Run `maintain` once a day."
+            )
+
+    def drop_partitions(self, now: datetime) -> None:
+        for name in retention.drop_expired_partitions(now):
+            self.stdout.write(f"Dropped partition {name}.")
+
+    def delete_rows(self, now: datetime) -> None:
+        for tenant in Tenant.objects.exclude(retention_days=None):
+            for model, count in retention.delete_expired(tenant, now).items():
+                if count:
+                    names = model._meta.verbose_name if count == 1 else model._meta.verbose_name_plural
+                    self.stdout.write(f"Deleted {count:,} {names} of {tenant.slug}.")

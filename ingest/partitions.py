@@ -1,0 +1,141 @@
+"""The partitions of `ingest_events` on PostgreSQL: one for each week of `received_at`.
+
+Made ahead, and dropped whole when nothing in them is to be kept. What arrives when there is none for it goes into the
+default partition, so that nothing is ever refused. Elsewhere there are none, and nothing here does anything.
+"""
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+from django.db import IntegrityError, OperationalError, connection, transaction
+
+T = TypeVar("T")
+
+TABLE = "ingest_events"
+WEEK = timedelta(weeks=1)
+AHEAD = 4  # weeks: a month without anybody who runs `maintain`
+LOCK_SECONDS = 2  # as long as devices may wait behind us, who wait for a long query
+TRIES = 5
+ONE_AT_A_TIME = 0x5EC_C1EA2  # an advisory lock: two processes may maintain at once
+
+
+class TableBusy(Exception):  # noqa: N818  the standard term is lock_not_available, and it is no error of ours
+    """Long queries hold the table. It can be tried again at any time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A table with the events received from `start` (None: whenever) until before `end`."""
+
+    name: str
+    start: datetime | None
+    end: datetime
+
+
+def week_of(moment: datetime) -> datetime:
+    """The Monday, 0:00 UTC, on which the week of `moment` begins."""
+    day = moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return day - timedelta(days=day.weekday())
+
+
+def partitions() -> list[Partition]:
+    """The partitions in order of time, without the default one."""
+    if connection.vendor != "postgresql":
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT child.relname, pg_get_expr(child.relpartbound, child.oid) FROM pg_inherits"
+            " JOIN pg_class AS child ON child.oid = inhrelid WHERE inhparent = %s::regclass",
+            [TABLE],
+        )
+        # Without a bound: it is being dropped at this moment.
+        bounds = [(name, re.findall(r"MINVALUE|'([^']+)'", bound or "")) for name, bound in cursor.fetchall()]
+    found = [Partition(name, _moment(both[0]), datetime.fromisoformat(both[1])) for name, both in bounds if both]
+    return sorted(found, key=lambda partition: partition.end)
+
+
+def _moment(bound: str) -> datetime | None:
+    return datetime.fromisoformat(bound) if bound else None
+
+
+def make_ahead(now: datetime) -> list[str]:
+    """Make what is missing for this week and the next ones, and give the names.
+
+    A week of which the default partition has events already stays there. Raises TableBusy.
+    """
+    if connection.vendor != "postgresql":
+        return []
+    ends = {partition.end for partition in partitions()}
+    starts = [week_of(now) + n * WEEK for n in range(AHEAD + 1)]
+    return [made for start in starts if start + WEEK not in ends if (made := _make(start))]
+
+
+def _make(start: datetime) -> str | None:
+    name = f"{TABLE}_{start:%Y%m%d}"
+
+    def attach() -> str | None:
+        with connection.cursor() as cursor:
+            if _exists(cursor, name):
+                return None
+            # CREATE TABLE … PARTITION OF would lock out every reader and writer of the whole table.
+            cursor.execute(f"CREATE TABLE {name} (LIKE {TABLE} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)")
+            cursor.execute(
+                f"ALTER TABLE {TABLE} ATTACH PARTITION {name} FOR VALUES FROM (%s) TO (%s)", [start, start + WEEK]
+            )
+        return name
+
+    try:
+        return _with_lock(attach)
+    except IntegrityError:  # the default partition has some
+        return None
+
+
+def _exists(cursor, name: str) -> bool:
+    cursor.execute("SELECT to_regclass(%s) IS NOT NULL", [name])
+    return cursor.fetchone()[0]
+
+
+def drop(partition: Partition, *, only_if_empty: bool = False) -> bool:
+    """Drop `partition` with all that is in it, and tell whether that was done. Raises TableBusy."""
+
+    def detach_and_drop() -> bool:
+        with connection.cursor() as cursor:
+            if not _exists(cursor, partition.name) or (only_if_empty and not _is_empty(cursor, partition.name)):
+                return False
+            cursor.execute(f"DROP TABLE {partition.name}")
+        return True
+
+    return _with_lock(detach_and_drop)
+
+
+def _is_empty(cursor, name: str) -> bool:
+    cursor.execute(f"SELECT NOT EXISTS (SELECT 1 FROM {name})")  # noqa: S608
+    return cursor.fetchone()[0]
+
+
+def in_default() -> bool:
+    """Whether the default partition has events: `maintain` has not been run for weeks, or a clock is wrong."""
+    if connection.vendor != "postgresql":
+        return False
+    with connection.cursor() as cursor:
+        return not _is_empty(cursor, f"{TABLE}_default")
+
+
+def _with_lock(change: Callable[[], T]) -> T:
+    """Make `change`, which needs a lock that a long query may hold: devices queue behind us, so wait briefly."""
+    for _ in range(TRIES):
+        try:
+            with transaction.atomic():
+                with connection.cursor() as cursor:
+                    cursor.execute("SELECT pg_advisory_xact_lock(%s)", [ONE_AT_A_TIME])
+                    cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
+                return change()
+        except OperationalError as error:
+            if getattr(error.__cause__, "sqlstate", None) != "55P03":  # lock_not_available
+                raise
+            time.sleep(LOCK_SECONDS)  # let those through who waited behind us
+    raise TableBusy

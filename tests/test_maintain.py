@@ -1,0 +1,268 @@
+"""Partitions and retention: `manage.py maintain`."""
+
+import os
+import subprocess
+import sys
+import threading
+from datetime import timedelta
+from io import StringIO
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from django.core.management import call_command
+from django.db import connection, transaction
+from django.utils import timezone
+
+from alerts.models import SecurityAlert
+from devices.models import Tenant
+from ingest import partitions
+from ingest.models import IngestBatch, IngestEvent
+from tests.events import log
+from tests.live import ROOT, test_database_url
+from tests.servers import servers_only
+
+NOW = timezone.now()
+DAY = timedelta(days=1)
+WEEK = timedelta(weeks=1)
+
+
+def maintain() -> str:
+    out = StringIO()
+    call_command("maintain", stdout=out, stderr=out)
+    return out.getvalue()
+
+
+def partition_of(event: IngestEvent) -> str:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT tableoid::regclass::text FROM ingest_events WHERE id = %s", [event.pk])
+        return cursor.fetchone()[0]
+
+
+@pytest.fixture
+def store_event(device_key):
+    def store(age: timedelta, key=device_key) -> IngestEvent:
+        fields = {"tenant": key.device.tenant, "device": key.device, "received_at": NOW - age}
+        return IngestEvent.objects.create(batch_id=1, kind="log", timestamp=NOW, data={"message": "x"}, **fields)
+
+    return store
+
+
+@pytest.fixture
+def old_partitions(db):
+    """Partitions for the twenty weeks before this one."""
+    first = partitions.week_of(NOW)
+    yield [partitions._make(first - n * WEEK) for n in range(1, 21)]
+    for partition in partitions.partitions():  # what a test commits is there for the next one
+        if not first <= partition.start <= first + 4 * WEEK:
+            partitions.drop(partition)
+
+
+def keep_for(days: int | None, *tenants: Tenant) -> None:
+    Tenant.objects.filter(pk__in=[tenant.pk for tenant in tenants]).update(retention_days=days)
+
+
+@servers_only
+@pytest.mark.django_db
+def test_a_new_database_has_partitions_for_this_week_and_the_next_four(store_event):
+    first = partitions.week_of(NOW)
+    assert [(p.start, p.end) for p in partitions.partitions()] == [
+        (first + n * WEEK, first + (n + 1) * WEEK) for n in range(5)
+    ]
+    assert partition_of(store_event(timedelta())) == f"ingest_events_{first:%Y%m%d}"
+
+
+@servers_only
+@pytest.mark.django_db
+def test_partitions_are_made_once(django_assert_num_queries):
+    assert partitions.make_ahead(NOW + WEEK) == [f"ingest_events_{partitions.week_of(NOW) + 5 * WEEK:%Y%m%d}"]
+    assert partitions.make_ahead(NOW + WEEK) == []
+    assert maintain() == ""
+
+
+@servers_only
+@pytest.mark.django_db
+def test_an_event_without_a_partition_is_not_refused(store_event):
+    event = store_event(-10 * WEEK)
+    assert partition_of(event) == "ingest_events_default"
+    assert "The default partition has events" in maintain()
+    # The week that has begun there goes on there; the others get their own.
+    made = partitions.make_ahead(NOW + 8 * WEEK)
+    assert len(made) == 4
+    assert f"ingest_events_{partitions.week_of(event.received_at):%Y%m%d}" not in made
+    assert IngestEvent.objects.get() == event
+
+
+@pytest.mark.django_db
+def test_a_tenants_old_events_are_deleted_and_nobody_elses(store_event, make_key, tenant, device_key):
+    other_key = make_key()[0]
+    old, new = store_event(31 * DAY), store_event(29 * DAY)
+    others = store_event(31 * DAY, other_key)
+    keep_for(30, tenant)
+    assert f"Deleted 1 event of {tenant.slug}." in maintain()
+    assert set(IngestEvent.objects.all()) == {new, others}
+    assert old not in IngestEvent.objects.all()
+    assert "Deleted" not in maintain()
+
+
+@pytest.mark.django_db
+def test_many_are_deleted_in_small_steps(store_event, tenant, monkeypatch, django_assert_max_num_queries):
+    monkeypatch.setattr("ingest.retention.STEP", 10)
+    for _ in range(35):
+        store_event(2 * DAY)
+    keep_for(1, tenant)
+    assert f"Deleted 35 events of {tenant.slug}." in maintain()
+    assert not IngestEvent.objects.exists()
+
+
+@pytest.mark.django_db
+def test_alerts_go_when_they_are_resolved_and_batches_not_before_a_month(tenant, device_key):
+    common = {"tenant": tenant, "device": device_key.device}
+    for days in (10, 40):
+        for status in ("open", "acknowledged", "resolved"):
+            moment = {"received_at": NOW - days * DAY, "timestamp": NOW}
+            SecurityAlert.objects.create(batch_id=1, title=f"{status} {days}", severity="low", **common, **moment)
+        SecurityAlert.objects.filter(title__startswith="resolved").update(status="resolved")
+        counts = {"event_count": 1, "alert_count": 0, "byte_count": 9}
+        IngestBatch.objects.create(digest=bytes([days] * 32), received_at=NOW - days * DAY, **common, **counts)
+    keep_for(20, tenant)
+    printed = maintain()
+    assert f"Deleted 1 alert of {tenant.slug}." in printed
+    assert f"Deleted 1 batch of {tenant.slug}." in printed
+    titles = set(SecurityAlert.objects.values_list("title", flat=True))
+    assert titles == {"open 10", "acknowledged 10", "resolved 10", "open 40", "acknowledged 40"}
+    keep_for(5, tenant)
+    maintain()
+    assert not SecurityAlert.objects.filter(title="resolved 10").exists()
+    assert IngestBatch.objects.count() == 1
+
+
+@servers_only
+@pytest.mark.django_db
+def test_a_partition_is_dropped_when_no_tenant_keeps_it(store_event, make_key, tenant, old_partitions):
+    other_key = make_key()[0]
+    keep_for(30, tenant)
+    keep_for(60, other_key.device.tenant)
+    store_event(50 * DAY), store_event(50 * DAY, other_key), store_event(100 * DAY), store_event(100 * DAY, other_key)
+    printed = maintain()
+    assert "Dropped partition" in printed
+    assert list(IngestEvent.objects.values_list("tenant", flat=True)) == [other_key.device.tenant_id]
+    assert all(p.end > NOW - 60 * DAY for p in partitions.partitions())
+
+
+@servers_only
+@pytest.mark.django_db
+def test_nothing_is_dropped_that_one_tenant_keeps_for_ever(store_event, make_key, tenant, old_partitions):
+    keep_for(30, tenant)
+    kept = store_event(100 * DAY, make_key()[0])
+    maintain()
+    assert IngestEvent.objects.get() == kept
+    # Those that were empty are gone, but for the one that may still be written to.
+    assert {p.start for p in partitions.partitions() if p.end <= NOW - DAY} == {partitions.week_of(kept.received_at)}
+
+
+@servers_only
+@pytest.mark.django_db(transaction=True)
+def test_a_long_query_is_waited_for_briefly_and_the_rest_is_done(store_event, tenant, old_partitions, monkeypatch):
+    monkeypatch.setattr(partitions, "LOCK_SECONDS", 0.05)
+    keep_for(30, tenant)
+    store_event(31 * DAY)
+    reading, done = threading.Event(), threading.Event()
+
+    def read() -> None:
+        with transaction.atomic():
+            list(IngestEvent.objects.all())
+            reading.set()
+            done.wait(30)
+        connection.close()
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    reading.wait(30)
+    try:
+        printed = maintain()
+    finally:
+        done.set()
+        thread.join()
+    assert "are left for the next run" in printed
+    assert f"Deleted 1 event of {tenant.slug}." in printed
+    assert "Dropped partition" in maintain()
+
+
+@servers_only
+@pytest.mark.django_db(transaction=True)
+def test_batches_come_in_while_partitions_are_made_and_dropped(server, key, tenant, old_partitions):
+    keep_for(7, tenant)
+    answers: list[int] = []
+    headers = {"X-Device-Key": key}
+    stop = threading.Event()
+
+    def send() -> None:
+        with httpx.Client(base_url=server.url, headers=headers, timeout=30) as device:
+            while not stop.is_set():
+                answers.append(device.post("/v1/ingest", json=[log(number=len(answers))]).status_code)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        week = 0
+        while len(answers) < 200 or week < 10:
+            partitions.make_ahead(NOW + week * WEEK)
+            maintain()
+            week += 1
+    finally:
+        stop.set()
+        thread.join()
+    assert set(answers) == {204}
+    assert IngestEvent.objects.count() == len(answers)
+
+
+@servers_only
+@pytest.mark.django_db(transaction=True)
+def test_twice_at_once_is_as_good_as_once(old_partitions, store_event, tenant):
+    keep_for(7, tenant)
+    for _ in range(50):
+        store_event(60 * DAY)
+    command = [sys.executable, "manage.py", "maintain"]
+    environment = os.environ | {"DATABASE_URL": test_database_url()}
+    both = [subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE) for _ in range(2)]
+    assert [process.communicate()[1] for process in both] == [b"", b""]
+    assert [process.returncode for process in both] == [0, 0]
+    assert not IngestEvent.objects.exists()
+
+
+@servers_only
+@pytest.mark.django_db(transaction=True)
+def test_events_of_before_there_were_partitions_are_kept():
+    """The migration of an installation that is at work: on a database of its own."""
+    with connection._nodb_cursor() as cursor:
+        cursor.execute("CREATE DATABASE upgraded")
+    url = urlsplit(os.environ["DATABASE_URL"])._replace(path="/upgraded").geturl()
+
+    def manage(*arguments: str, given: str = "") -> str:
+        command = [sys.executable, "manage.py", *arguments]
+        environment = os.environ | {"DATABASE_URL": url}
+        return subprocess.run(
+            command, cwd=ROOT, env=environment, input=given, capture_output=True, text=True, check=True
+        ).stdout
+
+    try:
+        manage("migrate", "ingest", "0001")
+        insert = (
+            "from django.db import connection; connection.cursor().execute("
+            '"INSERT INTO ingest_events (tenant_id, device_id, batch_id, kind, timestamp, data, received_at)'
+            " SELECT 1, 1, 1, 'log', now(), '{}', now() - n * interval '1 day' FROM generate_series(0, 99) AS n\")"
+        )
+        manage("shell", given=insert)
+        manage("migrate")
+        look = (
+            "from ingest.models import IngestEvent as E\n"
+            "E.objects.create(tenant_id=1, device_id=1, batch_id=1, kind='log', timestamp='2026-01-01T00:00Z',"
+            " data={}, received_at='2026-01-01T00:00Z')\n"
+            "print(E.objects.count(), E.objects.order_by('-id').first().pk)"
+        )
+        assert "101 101" in manage("shell", given=look)
+        assert manage("maintain") == ""
+    finally:
+        with connection._nodb_cursor() as cursor:
+            cursor.execute("DROP DATABASE upgraded WITH (FORCE)")
