@@ -1,7 +1,6 @@
 """The socket `/api/ws/security`: what was missed, in order, then every alert as it is stored."""
 
 import asyncio
-import contextlib
 import json
 import logging
 from typing import Any, cast
@@ -62,6 +61,7 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
         self.last_id = newest if since is None else min(since, newest)
         await self.accept()
         self.inbox: asyncio.Queue[Hint | Ping | None] = asyncio.Queue(INBOX)
+        self.is_behind = False
         hub().add(self)
         self.sender = asyncio.create_task(self.work())
 
@@ -71,9 +71,11 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
             self.sender.cancel()
 
     def tell(self, hint: Hint | None) -> None:
-        """Take a hint from the hub. A reader too slow for its hints loses some, and is sent what they told of later."""
-        with contextlib.suppress(asyncio.QueueFull):
+        """Take a hint from the hub. A reader too slow for its hints loses some, and catches up when it has read."""
+        try:
             self.inbox.put_nowait(hint)
+        except asyncio.QueueFull:
+            self.is_behind = True
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Frames other than a ping mean nothing to us."""
@@ -92,6 +94,9 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
                         await self.answer()
                     case None:
                         await self.catch_up()
+                if self.is_behind and self.inbox.empty():
+                    self.is_behind = False
+                    await self.catch_up()
         except Exception:
             logger.exception("A socket is closed; its page will come again")
             await self.close(code=CLOSE_FAILED)

@@ -56,8 +56,8 @@ class Hub:
         while True:
             try:
                 await self._pass_on(layer)
-            except Exception:  # each layer has exceptions of its own
-                logger.exception("The channel layer does not answer; open pages ask the database meanwhile")
+            except Exception as error:  # noqa: BLE001  each layer has exceptions of its own
+                logger.error("The channel layer does not answer; open pages ask the database meanwhile: %r", error)
                 await asyncio.sleep(TRY_AGAIN)
 
     async def _pass_on(self, layer: BaseChannelLayer) -> None:

@@ -127,6 +127,24 @@ def test_a_request_whose_event_loop_is_gone_does_not_stop_the_writer(transaction
 
 
 @servers_only
+def test_a_page_opened_while_redis_is_down_is_live_when_it_is_back(start_server, transactional_db, key, tenant, log_in):
+    from tests.servers import start_redis_server
+
+    redis = start_redis_server()
+    port = redis.port
+    server = start_server(REDIS_URL=redis.connection_url)
+    redis.stop()
+    with server.socket(log_in(tenant)) as socket:
+        assert server.post(key, [alert("stored meanwhile")]).status_code == 204
+        redis = start_redis_server(port)
+        assert receive(socket, 1)[0]["title"] == "stored meanwhile"  # without a ping
+        assert server.post(key, [alert("live")]).status_code == 204
+        assert receive(socket, 1)[0]["title"] == "live"
+    server.stop()
+    redis.stop()
+
+
+@servers_only
 def test_redis_down_loses_no_alert_and_open_pages_catch_up(start_server, transactional_db, key, tenant, log_in):
     from tests.servers import start_redis_server
 
@@ -141,6 +159,8 @@ def test_redis_down_loses_no_alert_and_open_pages_catch_up(start_server, transac
         socket.send('{"type":"ping"}')
         assert receive(socket, 1)[0]["title"] == "while it is down"
         assert json.loads(socket.recv(timeout=10)) == {"type": "pong"}
+        with server.socket(log_in(tenant), query="?since=0") as another:
+            assert [data["title"] for data in receive(another, 2)] == ["before", "while it is down"]
         redis = start_redis_server(port)
         deadline = time.monotonic() + 20
         while True:  # until the layer has subscribed again; a ping never waits for that

@@ -219,3 +219,13 @@ def test_an_alert_taken_by_one_process_reaches_a_page_of_another(server, start_s
         server.post(key, [alert("from the other side")])
         assert receive(socket, 1)[0]["title"] == "from the other side"
     other.stop()
+
+
+def test_a_reader_too_slow_for_its_alerts_gets_all_of_them_later(server, key, tenant, log_in):
+    """More hints come than wait for a socket, and more bytes than the buffers on the way take."""
+    with server.socket(log_in(tenant)) as slow:
+        for number in range(150):
+            server.post(key, [alert(f"{number:x<1000}") for _ in range(100)])
+        ids = [data["id"] for data in receive(slow, 15_000)]
+        ping(slow)
+    assert ids == list(SecurityAlert.objects.order_by("id").values_list("id", flat=True))
