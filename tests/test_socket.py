@@ -1,8 +1,10 @@
 """`/api/ws/security`: who may listen, and that nothing is missed."""
 
 import json
+import socket
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 from django.contrib.auth import get_user_model
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -223,9 +225,15 @@ def test_an_alert_taken_by_one_process_reaches_a_page_of_another(server, start_s
 
 def test_a_reader_too_slow_for_its_alerts_gets_all_of_them_later(server, key, tenant, log_in):
     """More hints come than wait for a socket, and more bytes than the buffers on the way take."""
-    with server.socket(log_in(tenant)) as slow:
-        for number in range(150):
-            server.post(key, [alert(f"{number:x<1000}") for _ in range(100)])
-        ids = [data["id"] for data in receive(slow, 15_000)]
+    device = httpx.Client(base_url=server.url, headers={"X-Device-Key": key}, timeout=30)
+    with device, server.socket(log_in(tenant)) as slow:
+        slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        server.post(key, [alert("it has caught up")])
+        receive(slow, 1)
         ping(slow)
-    assert ids == list(SecurityAlert.objects.order_by("id").values_list("id", flat=True))
+        for number in range(300):
+            batch = [alert(f"{number}/{n}", description="x" * 5000) for n in range(20)]
+            assert device.post("/v1/ingest", json=batch).status_code == 204
+        ids = [data["id"] for data in receive(slow, 6000)]
+        ping(slow)
+    assert ids == list(SecurityAlert.objects.order_by("id").values_list("id", flat=True))[1:]
