@@ -1,7 +1,7 @@
 """How batches go into PostgreSQL: a group of them by one statement, which takes the events as JSON.
 
-The database makes the rows of the events, as fast as it reads the lines of a `COPY`, and on its own processor: here
-it would be Python's most expensive loop.
+The database makes the rows of the events, for little more than it needs to read the lines of a `COPY`, and on its
+own processor: here it would be the most expensive loop, and the event loop would wait for it.
 """
 
 from datetime import datetime
