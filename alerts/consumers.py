@@ -97,15 +97,24 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
                 if self.is_behind and self.inbox.empty():
                     self.is_behind = False
                     await self.catch_up()
+        except ConnectionResetError:
+            pass
         except Exception:
             logger.exception("A socket is closed; its page will come again")
             await self.close(code=CLOSE_FAILED)
+
+    async def send_text(self, text: str) -> None:
+        """Raises ConnectionResetError where the client is gone, which servers tell in words of their own."""
+        try:
+            await self.send(text_data=text)
+        except (OSError, RuntimeError) as error:
+            raise ConnectionResetError from error
 
     async def catch_up(self) -> None:
         """Send what the database has after the last id sent."""
         while alerts := await alerts_after(self.user, self.last_id):
             for data in alerts:
-                await self.send(text_data=frame(data))
+                await self.send_text(frame(data))
             self.last_id = cast("int", alerts[-1]["id"])
 
     async def pass_on(self, hint: Hint) -> None:
@@ -114,7 +123,7 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
         if hint.after != self.last_id:
             return await self.catch_up()
         for text in hint.frames:
-            await self.send(text_data=text)
+            await self.send_text(text)
         self.last_id = hint.last
 
     async def answer(self) -> None:
@@ -125,7 +134,7 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
         if await tenants_of(user) != self.tenant_ids:
             return await self.close(code=CLOSE_NO_TENANT)
         await self.catch_up()
-        await self.send(text_data='{"type":"pong"}')
+        await self.send_text('{"type":"pong"}')
 
 
 def parse_since(query_string: bytes) -> int | None:
