@@ -1,45 +1,56 @@
 """The same durable work for one event a request, with FastAPI, pydantic and asyncpg: what we compare with."""
 
 import hashlib
-import json
 import os
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from ipaddress import IPv4Address, IPv6Address
 from typing import Annotated, Any, Literal
 
 import asyncpg
 from fastapi import FastAPI, Header, HTTPException, Request, Response
 from pydantic import BaseModel, Field, TypeAdapter
 
+Text32, Text64, Text255 = (Annotated[str, Field(max_length=length)] for length in (32, 64, 255))
+Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+
 
 class Telemetry(BaseModel, extra="allow"):
     cpu_percent: float
     memory_percent: float
     interface: str | None = None
-    rx_bytes: int | None = None
-    tx_bytes: int | None = None
+    rx_bytes: Int64 | None = None
+    tx_bytes: Int64 | None = None
 
 
 class Log(BaseModel, extra="allow"):
-    level: str
+    level: Text32
     message: str
+    source: str | None = None
 
 
 class Alert(BaseModel, extra="allow"):
-    title: str
+    title: Annotated[str, Field(min_length=1, max_length=1000)]
     severity: Literal["info", "low", "medium", "high", "critical"]
-    source_ip: str | None = None
-    destination_ip: str | None = None
+    source_ip: IPv4Address | IPv6Address | None = None
+    destination_ip: IPv4Address | IPv6Address | None = None
     description: str | None = None
 
 
 class Discovery(BaseModel, extra="allow"):
-    ip: str
+    ip: IPv4Address | IPv6Address
+    mac: Text64 | None = None
+    hostname: Text255 | None = None
+    open_ports: list[Annotated[int, Field(ge=0, le=65535)]] | None = None
+    vendor: Text255 | None = None
 
 
 class Backup(BaseModel, extra="allow"):
-    job_id: str
-    status: str
+    job_id: Annotated[str, Field(min_length=1, max_length=255)]
+    status: Annotated[str, Field(min_length=1, max_length=64)]
+    asset_id: Text255 | None = None
+    size_bytes: Int64 | None = None
+    checksum_sha256: Text255 | None = None
 
 
 def kind(name: str, data: type[BaseModel]) -> type[BaseModel]:
@@ -67,13 +78,13 @@ app = FastAPI(lifespan=lifespan)
 
 KEY = """SELECT k.id, d.id AS device_id, d.tenant_id
  FROM devices_devicekey k JOIN devices_device d ON d.id = k.device_id
- WHERE digest = $1 AND revoked_at IS NULL"""
+ WHERE digest = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())"""
 BATCH = """INSERT INTO ingest_batches (tenant_id, device_id, digest, event_count, alert_count, byte_count, received_at)
  VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (device_id, digest) DO NOTHING RETURNING id"""
 EVENT = """INSERT INTO ingest_events (tenant_id, device_id, batch_id, kind, timestamp, data, received_at)
  VALUES ($1, $2, $3, $4, $5, $6, $7)"""
 ALERT = """INSERT INTO security_alerts (tenant_id, device_id, batch_id, timestamp, received_at, title, severity,
- description, status) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'open')"""
+ source_ip, destination_ip, description, status) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'open')"""
 
 
 @app.post("/v1/ingest", status_code=204)
@@ -91,9 +102,14 @@ async def ingest(request: Request, x_device_key: str = Header()) -> Response:
             digest = hashlib.sha256(body).digest()
             batch_id = await connection.fetchval(BATCH, *who, digest, len(events), len(alerts), len(body), now)
             if batch_id is not None:
-                rows = [(*who, batch_id, e.kind, e.timestamp, json.dumps(e.data.model_dump()), now) for e in events]
+                rows = [
+                    (*who, batch_id, e.kind, e.timestamp, e.data.model_dump_json(exclude_unset=True), now)
+                    for e in events
+                ]
                 await connection.executemany(EVENT, rows)
                 for e in alerts:
-                    row = (*who, batch_id, e.timestamp, now, e.data.title, e.data.severity, e.data.description or "")
-                    await connection.execute(ALERT, *row)
+                    known = e.data
+                    addresses = known.source_ip, known.destination_ip
+                    row = (e.timestamp, now, known.title, known.severity, *addresses, known.description or "")
+                    await connection.execute(ALERT, *who, batch_id, *row)
     return Response(status_code=204)

@@ -1,7 +1,8 @@
 """Keep-alive HTTP clients that post prepared bodies as fast as they are answered, in a process of their own.
 
-Run as `python -m benchmarks.load FILE CLIENTS PORT`: FILE is a pickle of (headers, body) requests. Prints
-a line of JSON: requests, seconds, failures, and the latencies' quantiles in milliseconds.
+Run as `python -m benchmarks.load FILE CLIENTS PORT PASSES`: FILE is a pickle of whole requests. They are sent so many
+times, each time with another number in place of `PASS`. Prints a line of JSON: requests, seconds, and the latencies'
+quantiles in milliseconds.
 """
 
 import asyncio
@@ -12,17 +13,19 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import uvloop
 
 Request = tuple[str, bytes]
+PASS = b"@@@@@@@@"
 
 
 class Client(asyncio.Protocol):
     """One connection. It takes the next request when the one before is answered."""
 
-    def __init__(self, requests: list[bytes], latencies: list[float], failures: list[bytes]) -> None:
+    def __init__(self, requests: Iterator[bytes], latencies: list[float], failures: list[bytes]) -> None:
         self.requests, self.latencies, self.failures = requests, latencies, failures
         self.done = asyncio.get_running_loop().create_future()
         self.answer = b""
@@ -32,12 +35,13 @@ class Client(asyncio.Protocol):
         self.next()
 
     def next(self) -> None:
-        if not self.requests:
+        request = next(self.requests, None)
+        if request is None:
             self.done.set_result(None)
             self.transport.close()
             return
         self.began = time.perf_counter()
-        self.transport.write(self.requests.pop())
+        self.transport.write(request)
 
     def data_received(self, data: bytes) -> None:
         self.answer += data
@@ -54,10 +58,16 @@ class Client(asyncio.Protocol):
             self.done.set_exception(error or ConnectionResetError())
 
 
-async def drive(requests: list[bytes], clients: int, port: int) -> dict[str, object]:
+def distinct(prepared: list[bytes], passes: int) -> Iterator[bytes]:
+    for number in range(passes):
+        for request in prepared:
+            yield request.replace(PASS, b"%08d" % number) if passes > 1 else request
+
+
+async def drive(prepared: list[bytes], clients: int, port: int, passes: int) -> dict[str, object]:
     latencies: list[float] = []
     failures: list[bytes] = []
-    requests.reverse()
+    requests = distinct(prepared, passes)
     began = time.perf_counter()
     loop = asyncio.get_running_loop()
     made = [
@@ -72,8 +82,8 @@ async def drive(requests: list[bytes], clients: int, port: int) -> dict[str, obj
     return {"requests": len(latencies), "seconds": seconds, "p50": cuts[49] * 1000, "p99": cuts[98] * 1000}
 
 
-def post(requests: list[Request], clients: int, port: int) -> dict[str, float]:
-    """Send (device key, body) requests from another process and return its figures."""
+def post(requests: list[Request], clients: int, port: int, passes: int = 1) -> dict[str, float]:
+    """Send (device key, body) requests from another process and return its figures. One that fails ends it all."""
     raw = [
         f"POST /v1/ingest HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Device-Key: {key}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
@@ -83,10 +93,10 @@ def post(requests: list[Request], clients: int, port: int) -> dict[str, float]:
     with tempfile.NamedTemporaryFile() as file:
         pickle.dump(raw, file)
         file.flush()
-        command = [sys.executable, "-m", "benchmarks.load", file.name, str(clients), str(port)]
+        command = [sys.executable, "-m", "benchmarks.load", file.name, str(clients), str(port), str(passes)]
         return json.loads(subprocess.check_output(command))
 
 
 if __name__ == "__main__":
     prepared = pickle.loads(Path(sys.argv[1]).read_bytes())
-    print(json.dumps(uvloop.run(drive(prepared, int(sys.argv[2]), int(sys.argv[3])))))
+    print(json.dumps(uvloop.run(drive(prepared, *map(int, sys.argv[2:])))))

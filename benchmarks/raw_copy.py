@@ -1,6 +1,6 @@
 """Raw COPY of prepared text, two connections in two processes: what the database can take.
 
-Run as `python -m benchmarks.raw_copy DATABASE_URL TABLE FILE`: FILE is a pickle of COPY texts, a commit each.
+Run as `python -m benchmarks.raw_copy DATABASE_URL FILE`: FILE is a pickle of COPY texts, a commit each.
 """
 
 import json
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
@@ -17,21 +18,22 @@ COLUMNS = "(tenant_id, device_id, batch_id, kind, timestamp, data, received_at)"
 
 
 def copy_text(batch: list[dict[str, object]], number: int) -> bytes:
+    now = datetime.now(UTC).isoformat()  # into the partition that new rows go to
     return "".join(
         f"{number % 4 + 1}\t{number % 16 + 1}\t{number}\t{event['kind']}\t{event['timestamp']}\t"
-        f"{json.dumps(event['data'], separators=(',', ':'))}\t2026-06-06T10:00:00Z\n"
+        f"{json.dumps(event['data'], separators=(',', ':'))}\t{now}\n"
         for event in batch
     ).encode()
 
 
-def rows_per_second(database_url: str, table: str, batches: list[list[dict[str, object]]]) -> float:
+def rows_per_second(database_url: str, batches: list[list[dict[str, object]]]) -> float:
     texts = [copy_text(batch, number) for number, batch in enumerate(batches)]
     with tempfile.TemporaryDirectory() as folder:
         processes = []
         for half in (0, 1):
             file = Path(folder) / str(half)
             file.write_bytes(pickle.dumps(texts[half::2]))
-            command = [sys.executable, "-m", "benchmarks.raw_copy", database_url, table, str(file)]
+            command = [sys.executable, "-m", "benchmarks.raw_copy", database_url, str(file)]
             processes.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
         for process in processes:
             process.stdout.readline()  # it is connected
@@ -44,11 +46,11 @@ def rows_per_second(database_url: str, table: str, batches: list[list[dict[str, 
 
 
 if __name__ == "__main__":
-    texts = pickle.loads(Path(sys.argv[3]).read_bytes())
+    texts = pickle.loads(Path(sys.argv[2]).read_bytes())
     with psycopg.connect(sys.argv[1]) as connection, connection.cursor() as cursor:
         print("ready", flush=True)
         sys.stdin.read()
         for text in texts:
-            with cursor.copy(f"COPY {sys.argv[2]} {COLUMNS} FROM STDIN") as copy:
+            with cursor.copy(f"COPY ingest_events {COLUMNS} FROM STDIN") as copy:
                 copy.write(text)
             connection.commit()

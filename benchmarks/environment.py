@@ -1,0 +1,132 @@
+"""What every benchmark stands on: real servers, tables without rows, sixteen devices of four tenants."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests import servers
+
+TABLES = "ingest_events, ingest_batches, security_alerts"
+SERVE = ["uvicorn", "--no-access-log", "--log-level", "warning", "--ws-per-message-deflate", "false"]
+
+
+def prepare() -> None:
+    """Start PostgreSQL and Redis where none are given, and migrate."""
+    import django
+
+    servers.complete_environment()
+    os.environ["DJANGO_SETTINGS_MODULE"] = "ingestcloud.settings"
+    django.setup()
+    from django.core.management import call_command
+
+    call_command("migrate", verbosity=0)
+
+
+def make_keys() -> list[str]:
+    from devices.models import Device, DeviceKey, Tenant
+
+    keys = []
+    for number in range(16):
+        tenant, _ = Tenant.objects.get_or_create(slug=f"bench-{number % 4}", defaults={"backup_enabled": True})
+        device, _ = Device.objects.get_or_create(tenant=tenant, name=f"bench-{number}")
+        keys.append(DeviceKey.objects.issue(device)[1])
+    return keys
+
+
+def log_in(*slugs: str) -> str:
+    """A session's cookie of a new analyst of these tenants."""
+    from django.conf import settings
+    from django.contrib.auth import get_user_model
+    from django.test import Client
+
+    from devices.models import Tenant
+
+    users = get_user_model().objects
+    user = users.create_user(f"analyst-{users.count()}")
+    user.tenants.set(Tenant.objects.filter(slug__in=slugs))
+    client = Client()
+    client.force_login(user)
+    return f"{settings.SESSION_COOKIE_NAME}={client.cookies[settings.SESSION_COOKIE_NAME].value}"
+
+
+def truncate() -> None:
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute(f"TRUNCATE {TABLES}")
+        cursor.execute("CHECKPOINT")
+
+
+class Serving:
+    """A running server: its port, and its process id."""
+
+    def __init__(self, port: int, pid: int) -> None:
+        self.port, self.pid = port, pid
+
+
+@contextmanager
+def serving(application: str = "ingestcloud.asgi:application", **environment: str) -> Iterator[Serving]:
+    """`application` under uvicorn, as `make serve` runs it in one process."""
+    with _running([*SERVE, application, "--port"], environment) as server:
+        yield server
+
+
+@contextmanager
+def serving_plain() -> Iterator[Serving]:
+    """The plain way under daphne."""
+    environment = {"DJANGO_SETTINGS_MODULE": "benchmarks.plain_settings"}
+    with _running(["daphne", "-v", "0", "benchmarks.plain_app:application", "-p"], environment) as server:
+        yield server
+
+
+@contextmanager
+def _running(command: list[str], environment: dict[str, str]) -> Iterator[Serving]:
+    from tests.live import free_port
+
+    port = free_port()
+    process = subprocess.Popen([sys.executable, "-m", *command, str(port)], env=os.environ | environment)
+    try:
+        _wait(port)
+        yield Serving(port, process.pid)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _wait(port: int) -> None:
+    for _ in range(300):
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=1)
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    raise SystemExit("the server does not answer")
+
+
+@contextmanager
+def pages(server: Serving, slugs: list[str]) -> Iterator[None]:
+    """A page of each tenant is open, and reads what it is sent."""
+    cookies = [log_in(slug) for slug in slugs]
+    command = [sys.executable, "-m", "benchmarks.sockets", str(server.port), json.dumps(cookies)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    try:
+        process.stdout.readline()  # they are open
+        yield
+        if process.poll() is not None:
+            raise SystemExit("the pages have gone")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def say(text: str) -> None:
+    print(f"  {text}", file=sys.stderr, flush=True)

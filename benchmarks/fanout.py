@@ -1,0 +1,28 @@
+"""From the POST of an alert to the last of a thousand open pages."""
+
+import json
+import statistics
+import subprocess
+import sys
+
+from benchmarks import environment
+from benchmarks.environment import say
+
+BURSTS = 5
+PAGES = 1000
+ALERTS = 100
+
+
+def fanout1000_p99_ms() -> list[float]:
+    """The p99 of each burst in milliseconds."""
+    key = environment.make_keys()[0]
+    cookies = [environment.log_in("bench-0") for _ in range(10)] * (PAGES // 10)
+    tails = []
+    with environment.serving() as server:
+        for _ in range(BURSTS):
+            command = [sys.executable, "-m", "benchmarks.sockets", str(server.port), json.dumps(cookies), key]
+            milliseconds = json.loads(subprocess.check_output([*command, str(ALERTS)]))
+            cuts = statistics.quantiles(milliseconds, n=100, method="inclusive")
+            say(f"p50 {cuts[49]:.0f} ms, p99 {cuts[98]:.0f} ms")
+            tails.append(cuts[98])
+    return tails

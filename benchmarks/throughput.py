@@ -1,0 +1,145 @@
+"""Events a second, in batches: against raw COPY, the plain way, an empty table, and SQLite alone."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks import environment, events, raw_sqlite
+from benchmarks.environment import say
+from benchmarks.load import post
+from benchmarks.raw_copy import rows_per_second
+
+RUNS = 5
+CLIENTS = 16
+TENANTS = [f"bench-{number}" for number in range(4)]
+
+
+def requests(keys: list[str], count: int, size: int, seed: int) -> list[tuple[str, bytes]]:
+    """Bodies of which no two are the same, of all devices in turn."""
+    return [(keys[n % len(keys)], events.body(batch)) for n, batch in enumerate(events.batches(count, size, seed))]
+
+
+def rate(server: environment.Serving, keys: list[str], count: int, size: int, seed: int) -> float:
+    return count * size / post(requests(keys, count, size, seed), CLIENTS, server.port)["seconds"]
+
+
+def copy_rate(rows: int) -> float:
+    return rows_per_second(os.environ["DATABASE_URL"], events.batches(rows // 500, 500, 1))
+
+
+def against_copy(size: int, count: int) -> list[float]:
+    keys, ratios = environment.make_keys(), []
+    with environment.serving() as server, environment.pages(server, TENANTS):
+        # Twice for nothing: the first rows go into new files, which takes longer.
+        copy_rate(count * size), rate(server, keys, count, size, 1)
+        for run in range(RUNS):
+            environment.truncate()
+            raw = copy_rate(count * size)
+            environment.truncate()
+            ours = rate(server, keys, count, size, 2 + run)
+            say(f"{ours:9,.0f} events/s   COPY {raw:9,.0f} rows/s")
+            ratios.append(ours / raw)
+    return ratios
+
+
+def batch500_vs_copy() -> list[float]:
+    return against_copy(500, 500)
+
+
+def batch100_vs_copy() -> list[float]:
+    return against_copy(100, 2000)
+
+
+def batch500_vs_plain() -> list[float]:
+    keys, ratios = environment.make_keys(), []
+    with environment.serving() as server, environment.serving_plain() as plain:
+        rate(server, keys, 200, 500, 1), rate(plain, keys, 10, 500, 2)
+        for run in range(RUNS):
+            environment.truncate()
+            theirs = rate(plain, keys, 20, 500, 10 + run)
+            environment.truncate()
+            ours = rate(server, keys, 500, 500, 20 + run)
+            say(f"{ours:9,.0f} events/s   plain {theirs:9,.0f} events/s")
+            ratios.append(ours / theirs)
+    return ratios
+
+
+FILL = """
+WITH devices AS (
+  SELECT array_agg(id ORDER BY id) AS ids, array_agg(tenant_id ORDER BY id) AS tenants FROM devices_device)
+INSERT INTO ingest_events (tenant_id, device_id, batch_id, kind, timestamp, data, received_at)
+SELECT tenants[1 + n % 16], ids[1 + n % 16], n / 500,
+       (ARRAY['telemetry', 'telemetry', 'log', 'discovery', 'backup_event'])[1 + n % 5],
+       now() - random() * interval '20 days',
+       jsonb_build_object('level', 'info', 'source', 'edge-agent', 'cpu_percent', n % 100, 'rx_bytes', n,
+                          'message', 'pump ' || n || ' pressure within limits, as it has been all the time'),
+       now()
+  FROM devices, generate_series(%(first)s::bigint, %(last)s::bigint) AS n
+"""
+FILL_BATCHES = """
+INSERT INTO ingest_batches (tenant_id, device_id, digest, event_count, alert_count, byte_count, received_at)
+SELECT 1, n % 16, sha256(n::text::bytea), 500, 10, 90000, now() FROM generate_series(1, %s) AS n
+"""
+FILL_ALERTS = """
+INSERT INTO security_alerts
+       (tenant_id, device_id, batch_id, timestamp, received_at, title, severity, description, status)
+SELECT tenant_id, id, n, now(), now(), 'Port scan', 'high', 'SYN scan on 256 ports', 'open'
+  FROM devices_device, generate_series(1, %s) AS n
+"""
+
+
+def large_vs_empty() -> list[float]:
+    rows = int(os.environ.get("BENCH_ROWS", "20000000"))
+    keys = environment.make_keys()
+    with environment.serving() as server:
+        rate(server, keys, 500, 500, 1)
+        empty = []
+        for run in range(RUNS):
+            environment.truncate()
+            empty.append(rate(server, keys, 500, 500, 2 + run))
+            say(f"{empty[-1]:9,.0f} events/s, empty")
+        fill(rows)
+        rate(server, keys, 500, 500, 50)
+        large = [rate(server, keys, 500, 500, 51 + run) for run in range(RUNS)]
+    environment.truncate()
+    say(f"{sorted(large)[RUNS // 2]:9,.0f} events/s, with {rows:,} before")
+    middle = sorted(empty)[RUNS // 2]
+    return [each / middle for each in large]
+
+
+def fill(rows: int) -> None:
+    from django.db import connection
+
+    say(f"filling the table with {rows:,} events")
+    with connection.cursor() as cursor:
+        for first in range(0, rows, 1_000_000):
+            cursor.execute(FILL, {"first": first, "last": min(first + 1_000_000, rows) - 1})
+        cursor.execute(FILL_BATCHES, [rows // 500])
+        cursor.execute(FILL_ALERTS, [rows // 800])
+        cursor.execute("VACUUM ANALYZE ingest_events")
+        cursor.execute("CHECKPOINT")
+
+
+def sqlite500_vs_raw() -> list[float]:
+    ratios = []
+    with tempfile.TemporaryDirectory() as folder:
+        variables = {"DATABASE_URL": f"sqlite:///{folder}/served.sqlite3", "REDIS_URL": ""}
+        keys = sqlite_keys(variables)
+        with environment.serving(**variables) as server:
+            rate(server, keys, 100, 500, 1)
+            for run in range(RUNS):
+                raw = raw_sqlite.rows_per_second(Path(folder) / f"raw-{run}", events.batches(200, 500, 1))
+                ours = rate(server, keys, 200, 500, 2 + run)
+                say(f"{ours:9,.0f} events/s   executemany {raw:9,.0f} rows/s")
+                ratios.append(ours / raw)
+    return ratios
+
+
+def sqlite_keys(variables: dict[str, str]) -> list[str]:
+    code = (
+        "import django; django.setup(); from django.core.management import call_command;"
+        "call_command('migrate', verbosity=0); from benchmarks.environment import make_keys; print(*make_keys())"
+    )
+    return subprocess.check_output([sys.executable, "-c", code], env=os.environ | variables, text=True).split()
