@@ -1,33 +1,54 @@
 """Raw COPY of prepared text, two connections in two processes: what the database can take.
 
-Run as `python -m benchmarks.raw_copy DATABASE_URL FILE`: FILE is a pickle of COPY texts, a commit each.
+It writes every row that we write for the same batches: the batch, its events and its alerts, a commit for each batch.
+Run as `python -m benchmarks.raw_copy DATABASE_URL FILE`: FILE is a pickle of lists of (table and columns, text).
 """
 
+import hashlib
 import json
 import pickle
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
 
-COLUMNS = "(tenant_id, device_id, batch_id, kind, timestamp, data, received_at)"
+from benchmarks import events
+
+BATCHES = "ingest_batches (tenant_id, device_id, digest, event_count, alert_count, byte_count, received_at)"
+EVENTS = "ingest_events (tenant_id, device_id, batch_id, kind, timestamp, data, received_at)"
+ALERTS = (
+    "security_alerts (tenant_id, device_id, batch_id, timestamp, received_at, title, severity, source_ip,"
+    " destination_ip, description, status)"
+)
 
 
-def copy_text(batch: list[dict[str, object]], number: int) -> bytes:
+def copy_texts(batch: list[dict], number: int) -> list[tuple[str, bytes]]:
+    """What goes into each table. No text has a character that COPY would want escaped."""
     now = datetime.now(UTC).isoformat()  # into the partition that new rows go to
-    return "".join(
-        f"{number % 4 + 1}\t{number % 16 + 1}\t{number}\t{event['kind']}\t{event['timestamp']}\t"
-        f"{json.dumps(event['data'], separators=(',', ':'))}\t{now}\n"
+    who = (number % 4 + 1, number % 16 + 1)
+    body = events.body(batch)
+    alerts = [(event["timestamp"], event["data"]) for event in batch if event["kind"] == "security_alert"]
+    batch_row = (*who, rf"\\x{hashlib.sha256(body).hexdigest()}", len(batch), len(alerts), len(body), now)
+    event_rows = [
+        (*who, number, event["kind"], event["timestamp"], json.dumps(event["data"], separators=(",", ":")), now)
         for event in batch
-    ).encode()
+    ]
+    known = ("title", "severity", "source_ip", "destination_ip", "description")
+    alert_rows = [(*who, number, moment, now, *(data[name] for name in known), "open") for moment, data in alerts]
+    return [(BATCHES, lines([batch_row])), (EVENTS, lines(event_rows)), (ALERTS, lines(alert_rows))]
 
 
-def rows_per_second(database_url: str, batches: list[list[dict[str, object]]]) -> float:
-    texts = [copy_text(batch, number) for number, batch in enumerate(batches)]
+def lines(rows: Iterable[tuple]) -> bytes:
+    return "".join("\t".join(map(str, row)) + "\n" for row in rows).encode()
+
+
+def events_per_second(database_url: str, batches: list[list[dict]]) -> float:
+    texts = [copy_texts(batch, number) for number, batch in enumerate(batches)]
     with tempfile.TemporaryDirectory() as folder:
         processes = []
         for half in (0, 1):
@@ -46,11 +67,12 @@ def rows_per_second(database_url: str, batches: list[list[dict[str, object]]]) -
 
 
 if __name__ == "__main__":
-    texts = pickle.loads(Path(sys.argv[2]).read_bytes())
+    prepared = pickle.loads(Path(sys.argv[2]).read_bytes())
     with psycopg.connect(sys.argv[1]) as connection, connection.cursor() as cursor:
         print("ready", flush=True)
         sys.stdin.read()
-        for text in texts:
-            with cursor.copy(f"COPY ingest_events {COLUMNS} FROM STDIN") as copy:
-                copy.write(text)
+        for texts in prepared:
+            for table, text in texts:
+                with cursor.copy(f"COPY {table} FROM STDIN") as copy:
+                    copy.write(text)
             connection.commit()

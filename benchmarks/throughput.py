@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks import environment, events, raw_sqlite
 from benchmarks.environment import say
 from benchmarks.load import post
-from benchmarks.raw_copy import rows_per_second
+from benchmarks.raw_copy import events_per_second
 
 RUNS = 5
 CLIENTS = 16
@@ -25,8 +25,8 @@ def rate(server: environment.Serving, keys: list[str], count: int, size: int, se
     return count * size / post(requests(keys, count, size, seed), CLIENTS, server.port)["seconds"]
 
 
-def copy_rate(rows: int) -> float:
-    return rows_per_second(os.environ["DATABASE_URL"], events.batches(rows // 500, 500, 1))
+def copy_rate(count: int) -> float:
+    return events_per_second(os.environ["DATABASE_URL"], events.batches(count // 500, 500, 0))
 
 
 def against_copy(size: int, count: int) -> list[float]:
@@ -39,7 +39,7 @@ def against_copy(size: int, count: int) -> list[float]:
             raw = copy_rate(count * size)
             environment.truncate()
             ours = rate(server, keys, count, size, 2 + run)
-            say(f"{ours:9,.0f} events/s   COPY {raw:9,.0f} rows/s")
+            say(f"{ours:9,.0f} events/s   COPY {raw:9,.0f} events/s")
             ratios.append(ours / raw)
     return ratios
 
