@@ -7,7 +7,7 @@ import msgspec
 from channels.layers import BaseChannelLayer, get_channel_layer
 
 from alerts.representation import represent
-from alerts.storage import StoredAlerts
+from alerts.storage import NewAlert
 
 logger = logging.getLogger(__name__)
 
@@ -15,22 +15,23 @@ GROUP = "alerts"  # each process that has open sockets is one member (`alerts.hu
 MESSAGE_TYPE = "alerts.stored"
 
 
-async def broadcast(stored: StoredAlerts) -> None:
-    """Tell the open sockets. A layer that is down loses nothing: pages ask the database for what they miss."""
+async def broadcast(alerts: list[NewAlert]) -> None:
+    """Tell the open sockets of all `alerts` of a transaction, in id order.
+
+    A layer that is down loses nothing: pages ask the database for what they miss.
+    """
     layer = cast("BaseChannelLayer", get_channel_layer())  # settings always have one
     try:
-        await layer.group_send(GROUP, message(stored))
+        await layer.group_send(GROUP, message(alerts))
     except Exception:  # each layer has exceptions of its own, and none may reach the device
-        logger.exception("Alerts %s to %s not broadcast", stored.alerts[0].pk, stored.alerts[-1].pk)
+        logger.exception("Alerts %s to %s not broadcast", alerts[0].pk, alerts[-1].pk)
 
 
-def message(stored: StoredAlerts) -> dict[str, object]:
-    """What goes over the layer: the ids before the alerts, and of each its tenant's id, its own, and its frame."""
+def message(alerts: list[NewAlert]) -> dict[str, object]:
+    """What goes over the layer: of each alert its tenant's id, its own, and its frame."""
     return {
         "type": MESSAGE_TYPE,
-        "after": stored.after,
-        "after_of_tenants": list(stored.after_of_tenants.items()),
-        "alerts": [(alert.tenant_id, alert.pk, frame(represent(alert))) for alert in stored.alerts],
+        "alerts": [(alert.tenant_id, alert.pk, frame(represent(alert))) for alert in alerts],
     }
 
 

@@ -1,19 +1,24 @@
-"""How batches go into PostgreSQL: a group of them by one statement, which takes the events as JSON.
+"""How batches go into PostgreSQL: a group of them by one statement, which takes the events and the alerts as JSON.
 
-The database makes the rows of the events, for little more than it needs to read the lines of a `COPY`, and on its
-own processor: here it would be the most expensive loop, and the event loop would wait for it.
+The database makes the rows, for little more than it needs to read the lines of a `COPY`, and on its own processor:
+here it would be the most expensive loop, and the event loop would wait for it. One statement is one wait, too: each
+round trip more is another turn in the queue for the interpreter's lock.
 """
 
 from datetime import datetime
+from typing import Any
 
 import msgspec
 from django.db import connection
 from psycopg import Cursor
 from psycopg.types.json import Jsonb
 
+from alerts.storage import ORDER_LOCK, NewAlert
 from devices.models import Module
 from ingest.batch import Batch
 from ingest.decoder import Event
+
+ALERT_COLUMNS = ("timestamp", "title", "severity", "source_ip", "destination_ip", "description", "status")
 
 
 class _Row(msgspec.Struct):
@@ -28,53 +33,87 @@ class _Row(msgspec.Struct):
     received_at: datetime
     modules: list[str]
     events: list[Event]
+    alerts: list[dict[str, Any]]
 
 
 # The keys and modules are looked at once more, for the look-up before may have come from a memory of the key.
-# In a fixed order: two transactions that wait for each other's rows would be a deadlock.
 MODULES_ENABLED = " AND ".join(f"(tenant.{module}_enabled OR NOT modules ? '{module}')" for module in Module)
+# `fresh` is in a fixed order: two transactions that wait for each other's rows would be a deadlock.
+# `turn` waits for the lock when the events are in, and before an alert has its id: it is held to the commit.
 INSERT = f"""
 WITH given AS MATERIALIZED (
   SELECT *, decode(hex_digest, 'hex') AS digest
     FROM jsonb_to_recordset(%s) AS batch (
       key_id bigint, device_id bigint, hex_digest text, alert_count integer, byte_count integer,
-      source inet, received_at timestamptz, modules jsonb, events jsonb)
-), fresh AS (
-  INSERT INTO ingest_batches
-         (tenant_id, device_id, digest, event_count, alert_count, byte_count, source, received_at)
-  SELECT tenant_id, given.device_id, given.digest, jsonb_array_length(events), alert_count, byte_count, source,
-         received_at
+      source inet, received_at timestamptz, modules jsonb, events jsonb, alerts jsonb)
+), good AS MATERIALIZED (
+  SELECT given.*, tenant_id
     FROM given
     JOIN devices_devicekey AS key ON key.id = key_id
     JOIN devices_device AS device ON device.id = given.device_id
     JOIN devices_tenant AS tenant ON tenant.id = tenant_id
-   WHERE key.revoked_at IS NULL AND (key.expires_at IS NULL OR key.expires_at > given.received_at)
+   WHERE key.revoked_at IS NULL AND (key.expires_at IS NULL OR key.expires_at > received_at)
      AND {MODULES_ENABLED}
-   ORDER BY given.device_id, given.digest
+), fresh AS (
+  INSERT INTO ingest_batches
+         (tenant_id, device_id, digest, event_count, alert_count, byte_count, source, received_at)
+  SELECT tenant_id, device_id, digest, jsonb_array_length(events), alert_count, byte_count, source, received_at
+    FROM good
+   WHERE jsonb_array_length(events) > 0
+   ORDER BY device_id, digest
       ON CONFLICT (device_id, digest) DO NOTHING
-  RETURNING id, tenant_id, device_id, digest, received_at
+  RETURNING id, device_id, digest
 ), stored AS (
   INSERT INTO ingest_events (tenant_id, device_id, batch_id, kind, timestamp, data, received_at)
-  SELECT fresh.tenant_id, device_id, fresh.id, kind, timestamp, data, fresh.received_at
+  SELECT tenant_id, device_id, fresh.id, kind, timestamp, data, received_at
     FROM fresh
-    JOIN given USING (device_id, digest)
+    JOIN good USING (device_id, digest)
    CROSS JOIN jsonb_to_recordset(events) AS event (kind varchar(16), timestamp timestamptz, data jsonb)
+  RETURNING id
+), turn AS MATERIALIZED (
+  SELECT pg_advisory_xact_lock({ORDER_LOCK})
+    FROM (SELECT count(*) FROM stored) AS all_of_them
+   WHERE EXISTS (SELECT FROM given WHERE alert_count > 0)
+), alerted AS (
+  INSERT INTO security_alerts (tenant_id, device_id, batch_id, received_at, {", ".join(ALERT_COLUMNS)})
+  SELECT tenant_id, device_id, fresh.id, received_at, {", ".join(ALERT_COLUMNS)}
+    FROM turn
+   CROSS JOIN fresh
+    JOIN good USING (device_id, digest)
+   CROSS JOIN ROWS FROM (jsonb_to_recordset(alerts) AS (
+      timestamp timestamptz, title text, severity text, source_ip inet, destination_ip inet, description text,
+      status text)) WITH ORDINALITY
+   ORDER BY fresh.id, ordinality
+  RETURNING id, batch_id
 )
-SELECT id, device_id, digest FROM fresh
+SELECT given.device_id, given.digest, good.key_id IS NOT NULL,
+       ARRAY(SELECT alerted.id FROM alerted WHERE batch_id = fresh.id ORDER BY id)
+  FROM given
+  LEFT JOIN good USING (device_id, digest)
+  LEFT JOIN fresh USING (device_id, digest)
 """  # noqa: S608
 
 
-def insert(batches: list[Batch]) -> list[tuple[int, Batch]]:
-    """Insert those of `batches` whose key is still good and that are new, with their events; give their ids too.
+def insert(batches: list[Batch]) -> tuple[list[Batch], list[NewAlert]]:
+    """Store those of `batches` that are new, in a transaction of its own.
 
-    It is one transaction also where none is running.
+    Returns the batches whose key or module is good no more, which are not stored, and the alerts that are.
     """
     by_identity = {batch.identity: batch for batch in batches}
+    refused: list[Batch] = []
+    alerts: list[NewAlert] = []
     connection.ensure_connection()
     # Django's own cursor would put the JSON into the text of the statement.
     with connection.wrap_database_errors, Cursor(connection.connection) as cursor:
         cursor.execute(INSERT, [Jsonb([_row(batch) for batch in batches], dumps=msgspec.json.encode)], prepare=True)
-        return [(batch_id, by_identity[device_id, digest]) for batch_id, device_id, digest in cursor.fetchall()]
+        for device_id, digest, good, alert_ids in cursor.fetchall():
+            batch = by_identity[device_id, digest]
+            if not good:
+                refused.append(batch)
+            for alert, pk in zip(batch.alerts, alert_ids, strict=False):  # a repeat has no new ones
+                alert.pk = pk
+                alerts.append(alert)
+    return refused, sorted(alerts, key=lambda alert: alert.pk)
 
 
 def _row(batch: Batch) -> _Row:
@@ -88,4 +127,5 @@ def _row(batch: Batch) -> _Row:
         received_at=batch.received_at,
         modules=list(batch.modules),
         events=batch.events,
+        alerts=[{column: getattr(alert, column) for column in ALERT_COLUMNS} for alert in batch.alerts],
     )

@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
-from django.db import connection
+from django.db import connection, transaction
 
+from alerts.models import SecurityAlert
+from alerts.storage import NewAlert
 from ingest.batch import Batch
 from ingest.refusals import refusal_of_each
 
@@ -14,18 +16,36 @@ BATCH_COLUMNS = (
 EVENT_COLUMNS = ("tenant_id", "device_id", "batch_id", "kind", "timestamp", "data", "received_at")
 
 
-def insert(batches: list[Batch]) -> list[tuple[int, Batch]]:
-    """Insert those of `batches` whose key is still good and that are new, with their events; give their ids too.
+@transaction.atomic
+def insert(batches: list[Batch]) -> tuple[list[Batch], list[NewAlert]]:
+    """Store those of `batches` that are new, in a transaction of its own.
 
-    A transaction must be running.
+    Returns the batches whose key or module is good no more, which are not stored, and the alerts that are.
     """
     refusals = refusal_of_each(batches)
-    good = [batch for batch, refusal in zip(batches, refusals, strict=True) if refusal is None]
+    refused = [batch for batch, refusal in zip(batches, refusals, strict=True) if refusal]
+    good = [batch for batch, refusal in zip(batches, refusals, strict=True) if not refusal and batch.events]
     fresh = _insert_batches(good) if good else []
     rows = [row for batch_id, batch in fresh for row in _event_rows(batch_id, batch)]
     with connection.cursor() as cursor:
         cursor.executemany(f"{_insert_into('ingest_events', EVENT_COLUMNS)} VALUES {_marks(EVENT_COLUMNS)}", rows)
-    return fresh
+    return refused, _insert_alerts(fresh)
+
+
+def _insert_alerts(fresh: list[tuple[int, Batch]]) -> list[NewAlert]:
+    alerts = [alert for _, batch in fresh for alert in batch.alerts]
+    rows = SecurityAlert.objects.bulk_create(
+        SecurityAlert(
+            tenant=alert.tenant, device=alert.device, batch_id=batch_id, timestamp=alert.timestamp,
+            received_at=alert.received_at, title=alert.title, severity=alert.severity, source_ip=alert.source_ip,
+            destination_ip=alert.destination_ip, description=alert.description, status=alert.status,
+        )
+        for batch_id, batch in fresh
+        for alert in batch.alerts
+    )  # fmt: skip
+    for alert, row in zip(alerts, rows, strict=True):
+        alert.pk = row.pk
+    return alerts
 
 
 def _insert_into(table: str, columns: tuple[str, ...]) -> str:

@@ -1,11 +1,10 @@
 """The only writer: batches go into the database here, several in one transaction."""
 
-import contextlib
 from dataclasses import dataclass, field
 
-from django.db import connection, transaction
+from django.db import OperationalError, connection
 
-from alerts.storage import StoredAlerts, store_alerts
+from alerts.storage import NewAlert
 from ingest import postgresql, sqlite
 from ingest.batch import Batch
 from ingest.refusals import Refusal, refusal_of_each
@@ -13,10 +12,10 @@ from ingest.refusals import Refusal, refusal_of_each
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a group of batches: who was refused after all, and what to broadcast."""
+    """What became of a group of batches: who was refused after all, and the alerts that are new, in id order."""
 
     refused: dict[int, Refusal] = field(default_factory=dict)
-    alerts: StoredAlerts | None = None
+    alerts: list[NewAlert] = field(default_factory=list)
 
 
 def store_batches(batches: list[Batch]) -> Outcome:
@@ -24,22 +23,20 @@ def store_batches(batches: list[Batch]) -> Outcome:
 
     A batch that its device has sent before is left out, and is no refusal. `refused` maps the index of a
     batch to the reason, where its key was revoked or a module switched off since it was checked.
+    Raises the database's error where it does not answer.
     """
-    outcome = Outcome()
-    on_postgresql = connection.vendor == "postgresql"
-    insert = postgresql.insert if on_postgresql else sqlite.insert
-    # A group may hold the same batch twice, and an empty one leaves no trace.
-    distinct = list({batch.identity: batch for batch in reversed(batches) if batch.events}.values())
-    one_statement = on_postgresql and not any(batch.alerts for batch in distinct)
-    with contextlib.nullcontext() if one_statement else transaction.atomic():
-        fresh = insert(distinct) if distinct else []
-        alerts = []
-        for batch_id, batch in fresh:
-            for alert in batch.alerts:
-                alert.batch_id = batch_id
-                alerts.append(alert)
-        if alerts:
-            outcome.alerts = store_alerts(alerts)
-        if len(fresh) < len(batches):
-            outcome.refused = {n: refusal for n, refusal in enumerate(refusal_of_each(batches)) if refusal}
-    return outcome
+    insert = postgresql.insert if connection.vendor == "postgresql" else sqlite.insert
+    distinct = {batch.identity: batch for batch in reversed(batches)}  # a group may hold the same batch twice
+    not_stored, alerts = insert(list(distinct.values()))
+    return Outcome(_refused(batches, {batch.identity for batch in not_stored}), alerts)
+
+
+def _refused(batches: list[Batch], identities: set[tuple[int, bytes]]) -> dict[int, Refusal]:
+    refused = {}
+    if identities:
+        for index, refusal in enumerate(refusal_of_each(batches)):
+            if batches[index].identity in identities:
+                if refusal is None:  # allowed again a moment later: nothing to refuse, and nothing stored
+                    raise OperationalError("The device's key or tenant is being changed.")
+                refused[index] = refusal
+    return refused

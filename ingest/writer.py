@@ -15,7 +15,7 @@ from django.db import DataError, InterfaceError, OperationalError, connection
 from django.utils import timezone
 
 from alerts.broadcast import broadcast
-from alerts.storage import StoredAlerts
+from alerts.storage import NewAlert
 from devices.models import LAST_USE_EVERY, Device, DeviceKey
 from ingest.batch import Batch
 from ingest.errors import UnstorableBatch
@@ -164,7 +164,7 @@ def _call_soon(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *
         loop.call_soon_threadsafe(function, *arguments)
 
 
-def tell(loop: asyncio.AbstractEventLoop, alerts: StoredAlerts) -> None:
+def tell(loop: asyncio.AbstractEventLoop, alerts: list[NewAlert]) -> None:
     """Broadcast in the background: devices wait for the disk, not for the pages."""
     task = loop.create_task(broadcast(alerts))
     broadcasts.add(task)
