@@ -1,0 +1,111 @@
+"""The hub between channel layer and sockets: it passes on what is whole, and says when something is missing."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+from channels.db import database_sync_to_async
+from channels.layers import get_channel_layer
+from django.utils import timezone
+
+from alerts.broadcast import GROUP, MESSAGE_TYPE
+from alerts.hub import Hub, newest_id
+from alerts.models import SecurityAlert
+from devices.models import DeviceKey
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ONE, OTHER = 1, 2  # tenants
+
+
+class Recorder:
+    """A listener that writes down what it is told."""
+
+    def __init__(self, *tenant_ids: int) -> None:
+        self.tenant_ids = frozenset(tenant_ids) if tenant_ids else None
+        self.told: asyncio.Queue[list[int] | None] = asyncio.Queue()
+
+    def tell(self, hint) -> None:
+        self.told.put_nowait(hint and [pk for pk, _ in hint])
+
+
+@asynccontextmanager
+async def listening(*recorders: Recorder):
+    """A hub with these listeners, once it hears."""
+    hub = Hub()
+    for recorder in recorders:
+        hub.add(recorder)
+    for recorder in recorders:
+        assert await recorder.told.get() is None  # something may have been stored before it could hear
+    try:
+        yield
+    finally:
+        for recorder in recorders:
+            hub.remove(recorder)
+
+
+async def send(*ids: int, tenant_id: int = ONE) -> None:
+    alerts = [(tenant_id, pk, f"alert {pk}") for pk in ids]
+    await get_channel_layer().group_send(GROUP, {"type": MESSAGE_TYPE, "alerts": alerts})
+
+
+@database_sync_to_async
+def alert_row(key: DeviceKey) -> SecurityAlert:
+    now = timezone.now()
+    common = {"device": key.device, "tenant": key.device.tenant, "timestamp": now, "received_at": now}
+    return SecurityAlert.objects.create(title="old", severity="low", batch_id=1, **common)
+
+
+async def until(recorder: Recorder, told: list[list[int] | None]) -> None:
+    async with asyncio.timeout(5):
+        assert [await recorder.told.get() for _ in told] == told
+    await asyncio.sleep(0.3)
+    assert recorder.told.empty()
+
+
+async def test_each_listener_is_told_of_its_tenants():
+    all_of_them, one, both = Recorder(), Recorder(ONE), Recorder(ONE, OTHER)
+    async with listening(all_of_them, one, both):
+        await send(1, 2)
+        await send(3, tenant_id=OTHER)
+        await until(all_of_them, [[1, 2], [3]])
+        await until(both, [[1, 2], [3]])
+        await until(one, [[1, 2]])
+
+
+async def test_a_message_that_was_overtaken_is_awaited():
+    recorder = Recorder()
+    async with listening(recorder):
+        await send(4, 5)
+        await send(3)
+        await send(1, 2)
+        await until(recorder, [[1, 2], [3], [4, 5]])
+
+
+async def test_a_message_that_never_comes_is_asked_for():
+    recorder = Recorder(OTHER)
+    async with listening(recorder):
+        await send(1)
+        await send(3)
+        await until(recorder, [None])
+        await send(4, tenant_id=OTHER)
+        await until(recorder, [[4]])
+
+
+async def test_a_message_of_what_is_known_is_not_passed_on_again():
+    recorder = Recorder()
+    async with listening(recorder):
+        await send(1, 2)
+        await send(1, 2)
+        await send(3)
+        await until(recorder, [[1, 2], [3]])
+
+
+async def test_it_goes_on_from_the_newest_alert_there_is(device_key):
+    newest = (await alert_row(device_key)).pk
+    assert await newest_id() == newest
+    recorder = Recorder()
+    async with listening(recorder):
+        await send(newest)
+        await send(newest + 1)
+        await until(recorder, [[newest + 1]])
