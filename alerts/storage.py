@@ -10,6 +10,9 @@ from devices.models import Device, Tenant
 # reader of "all after id N" could be past an alert that is not visible yet. SQLite has one writer anyway.
 ORDER_LOCK = 0x5EC_A1E27
 
+# What an alert has of its own; the rest it shares with its batch.
+COLUMNS = ("timestamp", "title", "severity", "source_ip", "destination_ip", "description", "status")
+
 
 @dataclass(slots=True)
 class NewAlert:
@@ -34,3 +37,8 @@ class NewAlert:
     @property
     def device_id(self) -> int:
         return self.device.pk
+
+    @property
+    def row(self) -> dict[str, object]:
+        """The values of `COLUMNS`."""
+        return {column: getattr(self, column) for column in COLUMNS}

@@ -6,19 +6,16 @@ round trip more is another turn in the queue for the interpreter's lock.
 """
 
 from datetime import datetime
-from typing import Any
 
 import msgspec
 from django.db import connection
 from psycopg import Cursor
 from psycopg.types.json import Jsonb
 
-from alerts.storage import ORDER_LOCK, NewAlert
+from alerts.storage import COLUMNS, ORDER_LOCK, NewAlert
 from devices.models import Module
 from ingest.batch import Batch
 from ingest.decoder import Event
-
-ALERT_COLUMNS = ("timestamp", "title", "severity", "source_ip", "destination_ip", "description", "status")
 
 
 class _Row(msgspec.Struct):
@@ -33,7 +30,7 @@ class _Row(msgspec.Struct):
     received_at: datetime
     modules: list[str]
     events: list[Event]
-    alerts: list[dict[str, Any]]
+    alerts: list[dict[str, object]]
 
 
 # The keys and modules are looked at once more, for the look-up before may have come from a memory of the key.
@@ -75,8 +72,8 @@ WITH given AS MATERIALIZED (
     FROM (SELECT count(*) FROM stored) AS all_of_them
    WHERE EXISTS (SELECT FROM given WHERE alert_count > 0)
 ), alerted AS (
-  INSERT INTO security_alerts (tenant_id, device_id, batch_id, received_at, {", ".join(ALERT_COLUMNS)})
-  SELECT tenant_id, device_id, fresh.id, received_at, {", ".join(ALERT_COLUMNS)}
+  INSERT INTO security_alerts (tenant_id, device_id, batch_id, received_at, {", ".join(COLUMNS)})
+  SELECT tenant_id, device_id, fresh.id, received_at, {", ".join(COLUMNS)}
     FROM turn
    CROSS JOIN fresh
     JOIN good USING (device_id, digest)
@@ -127,5 +124,5 @@ def _row(batch: Batch) -> _Row:
         received_at=batch.received_at,
         modules=list(batch.modules),
         events=batch.events,
-        alerts=[{column: getattr(alert, column) for column in ALERT_COLUMNS} for alert in batch.alerts],
+        alerts=[alert.row for alert in batch.alerts],
     )

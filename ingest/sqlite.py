@@ -1,19 +1,38 @@
-"""How batches go into SQLite: the rows of batches by one statement, those of events by another."""
+"""How batches go into SQLite: the rows of batches by one statement, and the events and alerts of each as JSON.
 
-from collections.abc import Iterator
+A statement for many rows lets go of the interpreter's lock once, `executemany` for each row: then the event loop takes
+it, and each row waits its turn.
+"""
+
+from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from django.db import connection, transaction
 
-from alerts.models import SecurityAlert
-from alerts.storage import NewAlert
+from alerts.storage import COLUMNS, NewAlert
 from ingest.batch import Batch
 from ingest.refusals import refusal_of_each
 
 BATCH_COLUMNS = (
     "tenant_id", "device_id", "digest", "event_count", "alert_count", "byte_count", "source", "received_at",
 )  # fmt: skip
-EVENT_COLUMNS = ("tenant_id", "device_id", "batch_id", "kind", "timestamp", "data", "received_at")
+
+
+def _of(name: str) -> str:
+    """An expression for a value of the JSON: timestamps as Django writes them."""
+    value = f"json_extract(value, '$.{name}')"
+    return f"rtrim(replace({value}, 'T', ' '), 'Z')" if name == "timestamp" else value
+
+
+INSERT_EVENTS = f"""
+INSERT INTO ingest_events (tenant_id, device_id, batch_id, received_at, kind, timestamp, data)
+SELECT %s, %s, %s, %s, {_of("kind")}, {_of("timestamp")}, {_of("data")} FROM json_each(%s)
+"""  # noqa: S608
+INSERT_ALERTS = f"""
+INSERT INTO security_alerts (tenant_id, device_id, batch_id, received_at, {", ".join(COLUMNS)})
+SELECT %s, %s, %s, %s, {", ".join(map(_of, COLUMNS))} FROM json_each(%s) RETURNING id
+"""  # noqa: S608
 
 
 @transaction.atomic
@@ -26,41 +45,23 @@ def insert(batches: list[Batch]) -> tuple[list[Batch], list[NewAlert]]:
     refused = [batch for batch, refusal in zip(batches, refusals, strict=True) if refusal]
     good = [batch for batch, refusal in zip(batches, refusals, strict=True) if not refusal and batch.events]
     fresh = _insert_batches(good) if good else []
-    rows = [row for batch_id, batch in fresh for row in _event_rows(batch_id, batch)]
     with connection.cursor() as cursor:
-        cursor.executemany(f"{_insert_into('ingest_events', EVENT_COLUMNS)} VALUES {_marks(EVENT_COLUMNS)}", rows)
-    return refused, _insert_alerts(fresh)
-
-
-def _insert_alerts(fresh: list[tuple[int, Batch]]) -> list[NewAlert]:
-    alerts = [alert for _, batch in fresh for alert in batch.alerts]
-    rows = SecurityAlert.objects.bulk_create(
-        SecurityAlert(
-            tenant=alert.tenant, device=alert.device, batch_id=batch_id, timestamp=alert.timestamp,
-            received_at=alert.received_at, title=alert.title, severity=alert.severity, source_ip=alert.source_ip,
-            destination_ip=alert.destination_ip, description=alert.description, status=alert.status,
-        )
-        for batch_id, batch in fresh
-        for alert in batch.alerts
-    )  # fmt: skip
-    for alert, row in zip(alerts, rows, strict=True):
-        alert.pk = row.pk
-    return alerts
-
-
-def _insert_into(table: str, columns: tuple[str, ...]) -> str:
-    return f"INSERT INTO {table} ({','.join(columns)})"
-
-
-def _marks(columns: tuple[str, ...]) -> str:
-    return f"({','.join(['%s'] * len(columns))})"
+        for batch_id, batch in fresh:
+            common = (*_who(batch), batch_id, _received_at(batch))
+            cursor.execute(INSERT_EVENTS, [*common, _json(batch.events)])
+            if batch.alerts:
+                cursor.execute(INSERT_ALERTS, [*common, _json([alert.row for alert in batch.alerts])])
+                for alert, pk in zip(batch.alerts, sorted(pk for (pk,) in cursor.fetchall()), strict=True):
+                    alert.pk = pk
+    return refused, [alert for _, batch in fresh for alert in batch.alerts]
 
 
 def _insert_batches(batches: list[Batch]) -> list[tuple[int, Batch]]:
     by_identity = {batch.identity: batch for batch in batches}
+    marks = f"({','.join(['%s'] * len(BATCH_COLUMNS))})"
     with connection.cursor() as cursor:
         cursor.execute(
-            f"{_insert_into('ingest_batches', BATCH_COLUMNS)} VALUES {','.join([_marks(BATCH_COLUMNS)] * len(batches))}"
+            f"INSERT INTO ingest_batches ({','.join(BATCH_COLUMNS)}) VALUES {','.join([marks] * len(batches))}"  # noqa: S608
             " ON CONFLICT (device_id, digest) DO NOTHING RETURNING id, device_id, digest",
             [value for batch in batches for value in _batch_row(batch)],
         )
@@ -68,17 +69,17 @@ def _insert_batches(batches: list[Batch]) -> list[tuple[int, Batch]]:
 
 
 def _batch_row(batch: Batch) -> tuple[Any, ...]:
-    device = batch.key.device
-    received_at = connection.ops.adapt_datetimefield_value(batch.received_at)
-    return (
-        device.tenant_id, device.pk, batch.digest, len(batch.events), len(batch.alerts), batch.byte_count,
-        batch.source, received_at,
-    )  # fmt: skip
+    counts = len(batch.events), len(batch.alerts), batch.byte_count
+    return *_who(batch), batch.digest, *counts, batch.source, _received_at(batch)
 
 
-def _event_rows(batch_id: int, batch: Batch) -> Iterator[tuple[Any, ...]]:
-    device = batch.key.device
-    received_at = connection.ops.adapt_datetimefield_value(batch.received_at)
-    for event in batch.events:
-        timestamp = str(event.timestamp.replace(tzinfo=None))  # as Django writes it, in a tenth of the time
-        yield device.tenant_id, device.pk, batch_id, event.kind, timestamp, str(event.data, "utf-8"), received_at
+def _who(batch: Batch) -> tuple[int, int]:
+    return batch.key.device.tenant_id, batch.key.device_id
+
+
+def _received_at(batch: Batch) -> str | None:
+    return connection.ops.adapt_datetimefield_value(batch.received_at)
+
+
+def _json(values: Sequence[object]) -> str:
+    return msgspec.json.encode(values).decode()
