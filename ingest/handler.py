@@ -9,7 +9,6 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from django.core.exceptions import DisallowedHost
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponse
 
@@ -55,12 +54,9 @@ class IngestHandler:
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         try:
             request = StreamedRequest(scope, receive)
-            request.get_host()
             response = await self.view(request)
         except ClientDisconnected:
             return
-        except DisallowedHost:
-            response = self.problem(400, "bad_host", "This site does not answer to the name in the Host header.")
         except Exception:
             logger.exception("A fault in the ingest path")
             response = self.problem(500, "server_error", "Something failed on our side. It has been logged.")
