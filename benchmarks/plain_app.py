@@ -2,16 +2,16 @@
 
 import hashlib
 
-from django.contrib.auth.models import AnonymousUser
 from django.core.asgi import get_asgi_application
 from django.db import transaction
 from django.urls import path
 from django.utils import timezone
-from rest_framework.authentication import BaseAuthentication
-from rest_framework.exceptions import AuthenticationFailed
 
 application = get_asgi_application()  # loads the apps; what follows needs them
 
+from django.contrib.auth.models import AnonymousUser  # noqa: E402
+from rest_framework.authentication import BaseAuthentication  # noqa: E402
+from rest_framework.exceptions import AuthenticationFailed  # noqa: E402
 from rest_framework.request import Request  # noqa: E402
 from rest_framework.response import Response  # noqa: E402
 from rest_framework.views import APIView  # noqa: E402

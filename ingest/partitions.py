@@ -71,10 +71,14 @@ def make_ahead(now: datetime) -> list[str]:
         return []
     ends = {partition.end for partition in partitions()}
     starts = [week_of(now) + n * WEEK for n in range(AHEAD + 1)]
-    return [made for start in starts if start + WEEK not in ends if (made := _make(start))]
+    return [made for start in starts if start + WEEK not in ends if (made := make(start))]
 
 
-def _make(start: datetime) -> str | None:
+def make(start: datetime) -> str | None:
+    """Make the partition of the week from `start` and give its name. None where it is, or the default one has its rows.
+
+    Raises TableBusy.
+    """
     name = f"{TABLE}_{start:%Y%m%d}"
 
     def attach() -> str | None:

@@ -1,16 +1,25 @@
 """`/api/ws/security`: who may listen, and that nothing is missed."""
 
+import asyncio
 import json
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+from channels.db import database_sync_to_async
+from channels.testing import WebsocketCommunicator
 from django.contrib.auth import get_user_model
+from django.utils import timezone
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
 
+from alerts.broadcast import broadcast
+from alerts.consumers import INBOX, SecurityAlertConsumer
 from alerts.models import SecurityAlert
+from devices.models import DeviceKey
+from ingest.batch import check_batch
+from ingest.store import store_batches
 from tests.events import alert, log
 from tests.servers import servers_only
 
@@ -237,3 +246,36 @@ def test_a_reader_too_slow_for_its_alerts_gets_all_of_them_later(server, key, te
         ids = [data["id"] for data in receive(slow, 6000)]
         ping(slow)
     assert ids == list(SecurityAlert.objects.order_by("id").values_list("id", flat=True))[1:]
+
+
+async def test_a_server_that_makes_us_wait_gets_all_of_them_later(device_key, tenant):
+    """More hints come while it waits than the socket keeps."""
+    user = await database_sync_to_async(get_user_model().objects.create_superuser)("patient")
+    may_send = asyncio.Event()
+    may_send.set()
+
+    async def application(scope, receive, send):
+        async def wait_and_send(message):
+            await may_send.wait()
+            await send(message)
+
+        await SecurityAlertConsumer.as_asgi()(scope | {"user": user}, receive, wait_and_send)
+
+    socket = WebsocketCommunicator(application, "/api/ws/security")
+    assert (await socket.connect())[0]
+    await store_and_broadcast(device_key)
+    await socket.receive_from()
+    may_send.clear()
+    for _ in range(INBOX + 50):
+        await store_and_broadcast(device_key)
+    may_send.set()
+    frames = [json.loads(await socket.receive_from(10)) for _ in range(INBOX + 50)]
+    await socket.disconnect()
+    newest = SecurityAlert.objects.order_by("-id").values_list("id", flat=True)[: INBOX + 50]
+    assert [frame["data"]["id"] for frame in reversed(frames)] == await database_sync_to_async(list)(newest)
+
+
+async def store_and_broadcast(device_key: DeviceKey) -> None:
+    body = json.dumps([alert()]).encode()
+    batch = check_batch(body, device_key, None, timezone.now())
+    await broadcast((await database_sync_to_async(store_batches)([batch])).alerts)
