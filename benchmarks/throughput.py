@@ -70,17 +70,17 @@ FILL = """
 WITH devices AS (
   SELECT array_agg(id ORDER BY id) AS ids, array_agg(tenant_id ORDER BY id) AS tenants FROM devices_device)
 INSERT INTO ingest_events (tenant_id, device_id, batch_id, kind, timestamp, data, received_at)
-SELECT tenants[1 + n % 16], ids[1 + n % 16], n / 500,
-       (ARRAY['telemetry', 'telemetry', 'log', 'discovery', 'backup_event'])[1 + n % 5],
+SELECT tenants[1 + n %% 16], ids[1 + n %% 16], n / 500,
+       (ARRAY['telemetry', 'telemetry', 'log', 'discovery', 'backup_event'])[1 + n %% 5],
        now() - random() * interval '20 days',
-       jsonb_build_object('level', 'info', 'source', 'edge-agent', 'cpu_percent', n % 100, 'rx_bytes', n,
+       jsonb_build_object('level', 'info', 'source', 'edge-agent', 'cpu_percent', n %% 100, 'rx_bytes', n,
                           'message', 'pump ' || n || ' pressure within limits, as it has been all the time'),
        now()
   FROM devices, generate_series(%(first)s::bigint, %(last)s::bigint) AS n
 """
 FILL_BATCHES = """
 INSERT INTO ingest_batches (tenant_id, device_id, digest, event_count, alert_count, byte_count, received_at)
-SELECT 1, n % 16, sha256(n::text::bytea), 500, 10, 90000, now() FROM generate_series(1, %s) AS n
+SELECT 1, n %% 16, sha256(n::text::bytea), 500, 10, 90000, now() FROM generate_series(1, %s) AS n
 """
 FILL_ALERTS = """
 INSERT INTO security_alerts

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+from channels.auth import AuthMiddlewareStack
 from channels.db import database_sync_to_async
 from channels.testing import WebsocketCommunicator
 from django.contrib.auth import get_user_model
@@ -248,9 +249,10 @@ def test_a_reader_too_slow_for_its_alerts_gets_all_of_them_later(server, key, te
     assert ids == list(SecurityAlert.objects.order_by("id").values_list("id", flat=True))[1:]
 
 
-async def test_a_server_that_makes_us_wait_gets_all_of_them_later(device_key, tenant):
+async def test_a_server_that_makes_us_wait_gets_all_of_them_later(device_key, log_in):
     """More hints come while it waits than the socket keeps."""
-    user = await database_sync_to_async(get_user_model().objects.create_superuser)("patient")
+    cookie = await database_sync_to_async(log_in)(superuser=True)
+    consumer = AuthMiddlewareStack(SecurityAlertConsumer.as_asgi())
     may_send = asyncio.Event()
     may_send.set()
 
@@ -259,12 +261,14 @@ async def test_a_server_that_makes_us_wait_gets_all_of_them_later(device_key, te
             await may_send.wait()
             await send(message)
 
-        await SecurityAlertConsumer.as_asgi()(scope | {"user": user}, receive, wait_and_send)
+        await consumer(scope, receive, wait_and_send)
 
-    socket = WebsocketCommunicator(application, "/api/ws/security")
+    socket = WebsocketCommunicator(application, "/api/ws/security", headers=[(b"cookie", cookie.encode())])
     assert (await socket.connect())[0]
     await store_and_broadcast(device_key)
-    await socket.receive_from()
+    await socket.receive_from(10)
+    await socket.send_to('{"type":"ping"}')  # from then on it hears by hints alone
+    assert json.loads(await socket.receive_from(10)) == {"type": "pong"}
     may_send.clear()
     for _ in range(INBOX + 50):
         await store_and_broadcast(device_key)
