@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 from tests import servers
 
@@ -61,6 +62,25 @@ def truncate() -> None:
     with connection.cursor() as cursor:
         cursor.execute(f"TRUNCATE {TABLES}")
         cursor.execute("CHECKPOINT")
+
+
+@contextmanager
+def copy_of_database() -> Iterator[str]:
+    """The address of a second database like this one, on the same server."""
+    import psycopg
+    from django.db import connection
+
+    url = urlsplit(os.environ["DATABASE_URL"])
+    name = connection.settings_dict["NAME"]
+    connection.close()
+    connection.close_pool()  # nobody may be connected to what is copied
+    with psycopg.connect(url._replace(path="/template1").geturl(), autocommit=True) as server:
+        server.execute(f'CREATE DATABASE "{name}_copy" TEMPLATE "{name}"')
+    try:
+        yield url._replace(path=f"/{name}_copy").geturl()
+    finally:
+        with psycopg.connect(url.geturl(), autocommit=True) as server:
+            server.execute(f'DROP DATABASE "{name}_copy" WITH (FORCE)')
 
 
 class Serving:
