@@ -56,7 +56,7 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
         if self.tenant_ids == frozenset():
             return await self.close(code=CLOSE_NO_TENANT)
         # Read before the socket is open: whatever is stored from then on is sent.
-        newest = await newest_id(self.user)
+        newest = await database_sync_to_async(SecurityAlert.objects.for_user(self.user).newest_id)()
         # An id from the future (the database was set back) must not hide what comes before it.
         self.last_id = newest if since is None else min(since, newest)
         await self.accept()
@@ -164,12 +164,6 @@ def tenants_of(user) -> frozenset[int] | None:
     if user.is_superuser:
         return None
     return frozenset(Tenant.objects.for_user(user).values_list("pk", flat=True))
-
-
-@database_sync_to_async
-def newest_id(user) -> int:
-    newest = SecurityAlert.objects.for_user(user).order_by("-id").values_list("id", flat=True).first()
-    return newest or 0
 
 
 @database_sync_to_async

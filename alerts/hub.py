@@ -66,7 +66,7 @@ class Hub:
         channel = await layer.new_channel()
         try:
             await layer.group_add(GROUP, channel)
-            self._last = await newest_id()
+            self._last = await database_sync_to_async(SecurityAlert.objects.newest_id)()
             self._ask()  # something may have been stored before we could hear of it
             while True:
                 self._take((await layer.receive(channel))["alerts"])
@@ -113,12 +113,6 @@ class Hub:
                 hints[ids] = [(pk, text) for tenant_id, pk, text in alerts if ids is None or tenant_id in ids]
             if hints[ids]:
                 listener.tell(hints[ids])
-
-
-@database_sync_to_async
-def newest_id() -> int:
-    """The id of the newest alert of all tenants, 0 where there is none."""
-    return SecurityAlert.objects.order_by("-id").values_list("id", flat=True).first() or 0
 
 
 _hubs: dict[asyncio.AbstractEventLoop, Hub] = {}

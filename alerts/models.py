@@ -29,6 +29,10 @@ class SecurityAlertQuerySet(models.QuerySet["SecurityAlert"]):
     def open(self) -> "SecurityAlertQuerySet":
         return self.filter(status=Status.OPEN)
 
+    def newest_id(self) -> int:
+        """The highest id, 0 where there is none."""
+        return self.order_by("-id").values_list("id", flat=True).first() or 0
+
 
 class SecurityAlert(models.Model):
     """A stored security event.

@@ -24,7 +24,6 @@ class _Row(msgspec.Struct):
     key_id: int
     device_id: int
     hex_digest: str
-    alert_count: int
     byte_count: int
     source: str | None
     received_at: datetime
@@ -41,7 +40,7 @@ INSERT = f"""
 WITH given AS MATERIALIZED (
   SELECT *, decode(hex_digest, 'hex') AS digest
     FROM jsonb_to_recordset(%s) AS batch (
-      key_id bigint, device_id bigint, hex_digest text, alert_count integer, byte_count integer,
+      key_id bigint, device_id bigint, hex_digest text, byte_count integer,
       source inet, received_at timestamptz, modules jsonb, events jsonb, alerts jsonb)
 ), good AS MATERIALIZED (
   SELECT given.*, tenant_id
@@ -54,7 +53,8 @@ WITH given AS MATERIALIZED (
 ), fresh AS (
   INSERT INTO ingest_batches
          (tenant_id, device_id, digest, event_count, alert_count, byte_count, source, received_at)
-  SELECT tenant_id, device_id, digest, jsonb_array_length(events), alert_count, byte_count, source, received_at
+  SELECT tenant_id, device_id, digest, jsonb_array_length(events), jsonb_array_length(alerts), byte_count, source,
+         received_at
     FROM good
    WHERE jsonb_array_length(events) > 0
    ORDER BY device_id, digest
@@ -70,7 +70,7 @@ WITH given AS MATERIALIZED (
 ), turn AS MATERIALIZED (
   SELECT pg_advisory_xact_lock({ORDER_LOCK})
     FROM (SELECT count(*) FROM stored) AS all_of_them
-   WHERE EXISTS (SELECT FROM given WHERE alert_count > 0)
+   WHERE EXISTS (SELECT FROM given WHERE jsonb_array_length(alerts) > 0)
 ), alerted AS (
   INSERT INTO security_alerts (tenant_id, device_id, batch_id, received_at, {", ".join(COLUMNS)})
   SELECT tenant_id, device_id, fresh.id, received_at, {", ".join(COLUMNS)}
@@ -118,7 +118,6 @@ def _row(batch: Batch) -> _Row:
         key_id=batch.key.pk,
         device_id=batch.key.device_id,
         hex_digest=batch.digest.hex(),
-        alert_count=len(batch.alerts),
         byte_count=batch.byte_count,
         source=batch.source,
         received_at=batch.received_at,
