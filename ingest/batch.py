@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from types import SimpleNamespace
@@ -32,16 +31,6 @@ class Batch:
     alerts: list[NewAlert]
     modules: set[str]
 
-    @property
-    def identity(self) -> tuple[int, bytes]:
-        """What makes another batch a repeat of this one."""
-        return self.key.device_id, self.digest
-
-    def check_modules(self, enabled: Collection[str]) -> None:
-        """Raises ModuleDisabled where a module that the batch needs is not among those `enabled`."""
-        if off := self.modules.difference(enabled):
-            raise ModuleDisabled(off)
-
 
 def check_batch(body: bytes, key: DeviceKey, source: str | None, received_at: datetime) -> Batch:
     """The events of `body`, checked by the compiled decoder, and where that refuses by the serializers.
@@ -60,10 +49,9 @@ def check_batch(body: bytes, key: DeviceKey, source: str | None, received_at: da
         described = zip(events, fields, strict=True)
         alerts = [make_alert(key, e, received_at, f) for e, f in described if e.kind == Kind.SECURITY_ALERT]
     modules = {module.value for kind in kinds if (module := KINDS[kind].module)}
-    batch = Batch(key, hashlib.sha256(body).digest(), len(body), source, received_at, events, alerts, modules)
-    if modules:
-        batch.check_modules(key.device.tenant.modules)
-    return batch
+    if modules and (off := modules.difference(key.device.tenant.modules)):
+        raise ModuleDisabled(off)
+    return Batch(key, hashlib.sha256(body).digest(), len(body), source, received_at, events, alerts, modules)
 
 
 Decoded = tuple[list[Event], list[Any]]

@@ -19,8 +19,9 @@ from ingest.decoder import Event
 
 
 class _Row(msgspec.Struct):
-    """What the statement takes of a batch."""
+    """What the statement takes of a batch; `number` is its place in the group."""
 
+    number: int
     key_id: int
     device_id: int
     hex_digest: str
@@ -32,32 +33,33 @@ class _Row(msgspec.Struct):
     alerts: list[dict[str, object]]
 
 
-# The keys and modules are looked at once more, for the look-up before may have come from a memory of the key.
-MODULES_ENABLED = " AND ".join(f"(tenant.{module}_enabled OR NOT modules ? '{module}')" for module in Module)
-# `fresh` is in a fixed order: two transactions that wait for each other's rows would be a deadlock.
+ENABLED = ", ".join(f"CASE WHEN tenant.{module}_enabled THEN '{module}' END" for module in Module)
+# `given` looks at keys and modules once more, for the look-up before may have come from a memory of the key.
+# `good` has one batch of those that are the same, in a fixed order: two transactions that wait for each other's rows
+# would be a deadlock.
 # `turn` waits for the lock when the events are in, and before an alert has its id: it is held to the commit.
 INSERT = f"""
 WITH given AS MATERIALIZED (
-  SELECT *, decode(hex_digest, 'hex') AS digest
+  SELECT batch.*, decode(hex_digest, 'hex') AS digest, tenant.id AS tenant_id,
+         CASE WHEN tenant.id IS NOT NULL THEN array_remove(ARRAY[{ENABLED}], NULL) END AS enabled
     FROM jsonb_to_recordset(%s) AS batch (
-      key_id bigint, device_id bigint, hex_digest text, byte_count integer,
-      source inet, received_at timestamptz, modules jsonb, events jsonb, alerts jsonb)
+      number integer, key_id bigint, device_id bigint, hex_digest text, byte_count integer,
+      source inet, received_at timestamptz, modules text[], events jsonb, alerts jsonb)
+    LEFT JOIN devices_devicekey AS key
+      ON key.id = key_id AND key.revoked_at IS NULL AND (key.expires_at IS NULL OR key.expires_at > received_at)
+    LEFT JOIN devices_device AS device ON device.id = key.device_id
+    LEFT JOIN devices_tenant AS tenant ON tenant.id = device.tenant_id
 ), good AS MATERIALIZED (
-  SELECT given.*, tenant_id
+  SELECT DISTINCT ON (device_id, digest) *
     FROM given
-    JOIN devices_devicekey AS key ON key.id = key_id
-    JOIN devices_device AS device ON device.id = given.device_id
-    JOIN devices_tenant AS tenant ON tenant.id = tenant_id
-   WHERE key.revoked_at IS NULL AND (key.expires_at IS NULL OR key.expires_at > received_at)
-     AND {MODULES_ENABLED}
+   WHERE modules <@ enabled AND jsonb_array_length(events) > 0
+   ORDER BY device_id, digest
 ), fresh AS (
   INSERT INTO ingest_batches
          (tenant_id, device_id, digest, event_count, alert_count, byte_count, source, received_at)
   SELECT tenant_id, device_id, digest, jsonb_array_length(events), jsonb_array_length(alerts), byte_count, source,
          received_at
     FROM good
-   WHERE jsonb_array_length(events) > 0
-   ORDER BY device_id, digest
       ON CONFLICT (device_id, digest) DO NOTHING
   RETURNING id, device_id, digest
 ), stored AS (
@@ -70,7 +72,7 @@ WITH given AS MATERIALIZED (
 ), turn AS MATERIALIZED (
   SELECT pg_advisory_xact_lock({ORDER_LOCK})
     FROM (SELECT count(*) FROM stored) AS all_of_them
-   WHERE EXISTS (SELECT FROM given WHERE jsonb_array_length(alerts) > 0)
+   WHERE EXISTS (SELECT FROM good WHERE jsonb_array_length(alerts) > 0)
 ), alerted AS (
   INSERT INTO security_alerts (tenant_id, device_id, batch_id, received_at, {", ".join(COLUMNS)})
   SELECT tenant_id, device_id, fresh.id, received_at, {", ".join(COLUMNS)}
@@ -83,38 +85,38 @@ WITH given AS MATERIALIZED (
    ORDER BY fresh.id, ordinality
   RETURNING id, batch_id
 )
-SELECT given.device_id, given.digest, good.key_id IS NOT NULL,
-       ARRAY(SELECT alerted.id FROM alerted WHERE batch_id = fresh.id ORDER BY id)
+SELECT number, given.enabled, ARRAY(SELECT alerted.id FROM alerted WHERE batch_id = fresh.id ORDER BY id)
   FROM given
-  LEFT JOIN good USING (device_id, digest)
-  LEFT JOIN fresh USING (device_id, digest)
+  LEFT JOIN good USING (number)
+  LEFT JOIN fresh ON (fresh.device_id, fresh.digest) = (good.device_id, good.digest)
+ ORDER BY number
 """  # noqa: S608
 
 
-def insert(batches: list[Batch]) -> tuple[list[Batch], list[NewAlert]]:
-    """Store those of `batches` that are new, in a transaction of its own.
+def insert(batches: list[Batch]) -> tuple[list[set[str] | None], list[NewAlert]]:
+    """Store those of `batches` that are new and allowed, in a transaction of its own.
 
-    Returns the batches whose key or module is good no more, which are not stored, and the alerts that are.
+    Returns the modules that each batch's tenant has enabled, None where its key is not usable, and the new alerts
+    in id order.
     """
-    by_identity = {batch.identity: batch for batch in batches}
-    refused: list[Batch] = []
+    rows = [_row(number, batch) for number, batch in enumerate(batches)]
+    enabled: list[set[str] | None] = []
     alerts: list[NewAlert] = []
     connection.ensure_connection()
     # Django's own cursor would put the JSON into the text of the statement.
     with connection.wrap_database_errors, Cursor(connection.connection) as cursor:
-        cursor.execute(INSERT, [Jsonb([_row(batch) for batch in batches], dumps=msgspec.json.encode)], prepare=True)
-        for device_id, digest, good, alert_ids in cursor.fetchall():
-            batch = by_identity[device_id, digest]
-            if not good:
-                refused.append(batch)
+        cursor.execute(INSERT, [Jsonb(rows, dumps=msgspec.json.encode)], prepare=True)
+        for batch, (_, modules, alert_ids) in zip(batches, cursor.fetchall(), strict=True):
+            enabled.append(None if modules is None else set(modules))
             for alert, pk in zip(batch.alerts, alert_ids, strict=False):  # a repeat has no new ones
                 alert.pk = pk
                 alerts.append(alert)
-    return refused, sorted(alerts, key=lambda alert: alert.pk)
+    return enabled, sorted(alerts, key=lambda alert: alert.pk)
 
 
-def _row(batch: Batch) -> _Row:
+def _row(number: int, batch: Batch) -> _Row:
     return _Row(
+        number=number,
         key_id=batch.key.pk,
         device_id=batch.key.device_id,
         hex_digest=batch.digest.hex(),

@@ -5,14 +5,15 @@ it, and each row waits its turn.
 """
 
 from collections.abc import Sequence
+from itertools import compress
 from typing import Any
 
 import msgspec
 from django.db import connection, transaction
 
 from alerts.storage import COLUMNS, NewAlert
+from devices.models import DeviceKey, Module
 from ingest.batch import Batch
-from ingest.refusals import refusal_of_each
 
 BATCH_COLUMNS = (
     "tenant_id", "device_id", "digest", "event_count", "alert_count", "byte_count", "source", "received_at",
@@ -36,14 +37,15 @@ SELECT %s, %s, %s, %s, {", ".join(map(_of, COLUMNS))} FROM json_each(%s) RETURNI
 
 
 @transaction.atomic
-def insert(batches: list[Batch]) -> tuple[list[Batch], list[NewAlert]]:
-    """Store those of `batches` that are new, in a transaction of its own.
+def insert(batches: list[Batch]) -> tuple[list[set[str] | None], list[NewAlert]]:
+    """Store those of `batches` that are new and allowed, in a transaction of its own.
 
-    Returns the batches whose key or module is good no more, which are not stored, and the alerts that are.
+    Returns the modules that each batch's tenant has enabled, None where its key is not usable, and the new alerts
+    in id order.
     """
-    refusals = refusal_of_each(batches)
-    refused = [batch for batch, refusal in zip(batches, refusals, strict=True) if refusal]
-    good = [batch for batch, refusal in zip(batches, refusals, strict=True) if not refusal and batch.events]
+    enabled = _enabled(batches)
+    given = zip(batches, enabled, strict=True)
+    good = [batch for batch, modules in given if modules is not None and batch.modules <= modules and batch.events]
     fresh = _insert_batches(good) if good else []
     with connection.cursor() as cursor:
         for batch_id, batch in fresh:
@@ -53,11 +55,19 @@ def insert(batches: list[Batch]) -> tuple[list[Batch], list[NewAlert]]:
                 cursor.execute(INSERT_ALERTS, [*common, _json([alert.row for alert in batch.alerts])])
                 for alert, pk in zip(batch.alerts, sorted(pk for (pk,) in cursor.fetchall()), strict=True):
                     alert.pk = pk
-    return refused, [alert for _, batch in fresh for alert in batch.alerts]
+    return enabled, [alert for _, batch in fresh for alert in batch.alerts]
+
+
+def _enabled(batches: list[Batch]) -> list[set[str] | None]:
+    """The first look may have come from a memory of the key."""
+    columns = [f"device__tenant__{module}_enabled" for module in Module]
+    keys = DeviceKey.objects.usable().filter(pk__in={batch.key.pk for batch in batches})
+    enabled = {pk: set(compress(Module.values, on)) for pk, *on in keys.values_list("pk", *columns)}
+    return [enabled.get(batch.key.pk) for batch in batches]
 
 
 def _insert_batches(batches: list[Batch]) -> list[tuple[int, Batch]]:
-    by_identity = {batch.identity: batch for batch in batches}
+    by_identity = {(batch.key.device_id, batch.digest): batch for batch in batches}
     marks = f"({','.join(['%s'] * len(BATCH_COLUMNS))})"
     with connection.cursor() as cursor:
         cursor.execute(

@@ -4,7 +4,6 @@ import json
 from datetime import timedelta
 
 import pytest
-from django.db import OperationalError
 from django.utils import timezone
 
 from alerts.models import SecurityAlert
@@ -70,18 +69,18 @@ def test_an_empty_batch_of_a_key_that_is_good_no_more_is_refused_too(device_key)
     assert set(store_batches([batch]).refused) == {0}
 
 
-def test_what_was_not_stored_is_never_acknowledged_and_fails_alone(make_key, monkeypatch):
-    """The key is good again when its refusal is to be explained: then the device must come again."""
-    bad, good = make_key()[0], make_key()[0]
-    batches = [batch_of(bad, log()), batch_of(good, alert())]
-    revoke(bad)
-    refusals = {bad.pk: InvalidDeviceKey(), good.pk: None}
-    monkeypatch.setattr("ingest.sqlite.refusal_of_each", lambda batches: [refusals[batch.key.pk] for batch in batches])
-    monkeypatch.setattr("ingest.store.refusal_of_each", lambda batches: [None] * len(batches))
+def test_the_same_batch_by_two_keys_of_a_device_is_stored_once_where_one_is_good(device_key):
+    other = DeviceKey.objects.issue(device_key.device)[0]
+    event = alert()
+    batches = [batch_of(key, event) for key in (device_key, other, device_key, other)]
+    revoke(device_key)
     outcome = store_batches(batches)
-    assert {index: type(error) for index, error in outcome.refused.items()} == {0: OperationalError}
-    assert [alert.device_id for alert in outcome.alerts] == [good.device_id]
-    assert IngestBatch.objects.get().device_id == good.device_id
+    assert {index: type(error) for index, error in outcome.refused.items()} == {
+        0: InvalidDeviceKey,
+        2: InvalidDeviceKey,
+    }
+    assert [alert.pk for alert in outcome.alerts] == [SecurityAlert.objects.get().pk]
+    assert IngestBatch.objects.count() == IngestEvent.objects.count() == 1
 
 
 def test_alerts_get_their_ids_in_the_order_of_their_batch_and_keep_what_they_say(make_key):
