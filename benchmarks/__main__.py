@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import statistics
 import sys
 from collections.abc import Callable
@@ -31,6 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", choices=[[], *names], metavar="NAME", help=", ".join(names))
     chosen = parser.parse_args().names or names
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the servers end with us
     environment.prepare()
     results, lines = [], []
     for function, description in BENCHMARKS:
