@@ -1,38 +1,56 @@
-"""Raw `executemany` into SQLite: rows prepared, a commit for 500, the same table, indexes and durability."""
+"""Raw `executemany` into SQLite: rows prepared, a commit for each batch, the same tables and durability.
 
+It writes every row that we write for the same batches: the batch, its events and its alerts.
+"""
+
+import hashlib
 import json
 import sqlite3
 import time
 from pathlib import Path
 
-TABLE = """
-CREATE TABLE ingest_events (
-  id integer NOT NULL PRIMARY KEY AUTOINCREMENT, kind varchar(16) NOT NULL, timestamp datetime NOT NULL,
-  data text NOT NULL CHECK (JSON_VALID(data) OR data IS NULL), received_at datetime NOT NULL, batch_id bigint NOT NULL,
-  device_id bigint NOT NULL, tenant_id bigint NOT NULL);
-CREATE INDEX ingest_events_tenant_kind_time ON ingest_events (tenant_id, kind, timestamp);
-"""
-INSERT = """
-INSERT INTO ingest_events (tenant_id, device_id, batch_id, kind, timestamp, data, received_at)
-VALUES (?, ?, ?, ?, ?, ?, ?)
-"""
+from benchmarks import events
+
+NOW = "2026-06-06 10:00:00.000000"
+BATCHES = ("ingest_batches", "tenant_id device_id digest event_count alert_count byte_count received_at")
+EVENTS = ("ingest_events", "tenant_id device_id batch_id kind timestamp data received_at")
+ALERTS = (
+    "security_alerts",
+    "tenant_id device_id batch_id timestamp received_at title severity source_ip destination_ip description status",
+)
 
 
-def rows_per_second(file: Path, batches: list[list[dict]]) -> float:
-    prepared = [[_row(number, event) for event in batch] for number, batch in enumerate(batches)]
+def events_per_second(file: Path, batches: list[list[dict]]) -> float:
+    """Into the tables of `file`, which are there and empty."""
+    prepared = [rows_of(batch, number) for number, batch in enumerate(batches)]
     connection = sqlite3.connect(file, isolation_level=None)
-    connection.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; {TABLE}")
+    connection.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")
     began = time.perf_counter()
-    for rows in prepared:
+    for tables in prepared:
         connection.execute("BEGIN IMMEDIATE")
-        connection.executemany(INSERT, rows)
+        for statement, rows in tables:
+            connection.executemany(statement, rows)
         connection.execute("COMMIT")
     seconds = time.perf_counter() - began
     connection.close()
-    return sum(map(len, prepared)) / seconds
+    return sum(map(len, batches)) / seconds
 
 
-def _row(number: int, event: dict) -> tuple[object, ...]:
-    data = json.dumps(event["data"], separators=(",", ":"))
-    received_at = "2026-06-06 10:00:00.000000"
-    return number % 4, number % 16, number, event["kind"], event["timestamp"], data, received_at
+def rows_of(batch: list[dict], number: int) -> list[tuple[str, list[tuple]]]:
+    """The statement for each table, and its rows."""
+    who = (number % 4 + 1, number % 16 + 1)
+    body = events.body(batch)
+    alerts = [(event["timestamp"], event["data"]) for event in batch if event["kind"] == "security_alert"]
+    batch_row = (*who, hashlib.sha256(body).digest(), len(batch), len(alerts), len(body), NOW)
+    event_rows = [
+        (*who, number, event["kind"], event["timestamp"], json.dumps(event["data"], separators=(",", ":")), NOW)
+        for event in batch
+    ]
+    known = ("title", "severity", "source_ip", "destination_ip", "description")
+    alert_rows = [(*who, number, moment, NOW, *(data[name] for name in known), "open") for moment, data in alerts]
+    return [(insert(*BATCHES), [batch_row]), (insert(*EVENTS), event_rows), (insert(*ALERTS), alert_rows)]
+
+
+def insert(table: str, columns: str) -> str:
+    names = columns.split()
+    return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
