@@ -6,6 +6,7 @@ from typing import cast
 import msgspec
 from channels.layers import BaseChannelLayer, get_channel_layer
 
+from alerts.models import SecurityAlert
 from alerts.representation import represent
 from alerts.storage import NewAlert
 
@@ -13,6 +14,8 @@ logger = logging.getLogger(__name__)
 
 GROUP = "alerts"  # each process that has open sockets is one member (`alerts.hub`)
 MESSAGE_TYPE = "alerts.stored"
+
+Told = tuple[int, int, str]  # of an alert its tenant's id, its own, and its frame
 
 
 async def broadcast(alerts: list[NewAlert]) -> None:
@@ -28,11 +31,12 @@ async def broadcast(alerts: list[NewAlert]) -> None:
 
 
 def message(alerts: list[NewAlert]) -> dict[str, object]:
-    """What goes over the layer: of each alert its tenant's id, its own, and its frame."""
-    return {
-        "type": MESSAGE_TYPE,
-        "alerts": [(alert.tenant_id, alert.pk, frame(represent(alert))) for alert in alerts],
-    }
+    """What goes over the layer."""
+    return {"type": MESSAGE_TYPE, "alerts": [told(alert) for alert in alerts]}
+
+
+def told(alert: SecurityAlert | NewAlert) -> Told:
+    return alert.tenant_id, alert.pk, frame(represent(alert))
 
 
 def frame(data: dict[str, object]) -> str:

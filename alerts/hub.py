@@ -3,18 +3,20 @@
 import asyncio
 import contextlib
 import logging
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 from channels.db import database_sync_to_async
 from channels.layers import BaseChannelLayer, get_channel_layer
 
-from alerts.broadcast import GROUP
+from alerts.broadcast import GROUP, Told, told
 from alerts.models import SecurityAlert
 
 logger = logging.getLogger(__name__)
 
 TRY_AGAIN = 1.0  # seconds until the next try to subscribe, while the layer or the database does not answer
 OVERTAKEN = 0.1  # seconds that a message waits for the one before it
+PAGE = 500  # alerts that are read at once
+UNKNOWN = -1
 
 Hint = list[tuple[int, str]]  # alerts that were stored, in id order: their ids and frames
 
@@ -32,15 +34,16 @@ class Hub:
     """Listens while it has listeners, and tells each what is its own.
 
     Ids come from one sequence, in the order of commits, and a message has all of a transaction: so the first id of
-    a message follows the last id of the one before, or something was missed.
+    a message follows the last id of the one before, or something was missed. That is read from the database once,
+    for all listeners.
     """
 
     def __init__(self) -> None:
         self._listeners: set[Listener] = set()
         self._task: asyncio.Task[None] | None = None
-        self._last = 0  # the newest id of which the listeners know, or were told to ask
-        self._early: dict[int, list[tuple[int, int, str]]] = {}  # messages whose predecessor is awaited, by first id
-        self._patience: asyncio.TimerHandle | None = None
+        self._last = UNKNOWN  # the newest id of which the listeners know, or were told to ask
+        self._early: dict[int, list[Told]] = {}  # messages whose predecessor is awaited, by first id
+        self._waiting: asyncio.Task[None] | None = None
 
     def add(self, listener: Listener) -> None:
         self._listeners.add(listener)
@@ -52,6 +55,7 @@ class Hub:
         if not self._listeners and self._task is not None:
             self._task.cancel()
             self._task = None
+            self._last = UNKNOWN
 
     async def _listen(self) -> None:
         layer = cast("BaseChannelLayer", get_channel_layer())  # settings always have one
@@ -66,8 +70,7 @@ class Hub:
         channel = await layer.new_channel()
         try:
             await layer.group_add(GROUP, channel)
-            self._last = await database_sync_to_async(SecurityAlert.objects.newest_id)()
-            self._ask()  # something may have been stored before we could hear of it
+            await self._begin()
             while True:
                 self._take((await layer.receive(channel))["alerts"])
         finally:
@@ -75,37 +78,60 @@ class Hub:
             with contextlib.suppress(Exception):
                 await layer.group_discard(GROUP, channel)
 
-    def _take(self, alerts: list[Any]) -> None:
+    async def _begin(self) -> None:
+        """Something may have been stored before we could hear of it."""
+        newest = await database_sync_to_async(SecurityAlert.objects.newest_id)()
+        if self._last == UNKNOWN or newest < self._last:  # the first time, or the database was set back
+            self._last = newest
+            for listener in self._listeners:
+                listener.tell(None)
+        else:
+            await self._catch_up()
+
+    def _take(self, alerts: list[Told]) -> None:
         """Pass on a message in its turn: one that was overtaken is awaited for a moment."""
-        first = alerts[0][1]
-        if first <= self._last:
-            return
-        self._early[first] = alerts
+        self._early[alerts[0][1]] = alerts
+        self._tell_early()
+        if self._early and self._waiting is None:
+            self._waiting = asyncio.create_task(self._wait())
+
+    def _tell_early(self) -> None:
         while following := self._early.pop(self._last + 1, None):
             self._tell(following)
             self._last = following[-1][1]
+        self._early = {first: alerts for first, alerts in self._early.items() if first > self._last}
         if not self._early:
             self._forget_early()
-        elif self._patience is None:
-            self._patience = asyncio.get_running_loop().call_later(OVERTAKEN, self._lose_patience)
 
-    def _lose_patience(self) -> None:
-        """Its alerts are lost on the way, or their transaction was: the database knows."""
-        self._last = max(alerts[-1][1] for alerts in self._early.values())
-        self._forget_early()
-        self._ask()
+    async def _wait(self) -> None:
+        """For a message that others have overtaken. If it does not come, it is lost, or its transaction was.
+
+        What is still early then has rows that can't be read, for their device is gone: it is told as it came.
+        """
+        await asyncio.sleep(OVERTAKEN)
+        while self._early:
+            try:
+                await self._catch_up()
+            except Exception as error:  # noqa: BLE001  whatever it is, the next try may find it gone
+                logger.error("Alerts that were missed can't be read: %r", error)
+                await asyncio.sleep(TRY_AGAIN)
+            else:
+                self._last = max(self._last, min(self._early, default=0) - 1)
+                self._tell_early()
+
+    async def _catch_up(self) -> None:
+        """Tell what the database has after the last alert that was told."""
+        while alerts := await alerts_after(self._last):
+            self._tell([alert for alert in alerts if alert[1] > self._last])  # some may have come meanwhile
+            self._last = max(self._last, alerts[-1][1])
 
     def _forget_early(self) -> None:
         self._early.clear()
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
 
-    def _ask(self) -> None:
-        for listener in self._listeners:
-            listener.tell(None)
-
-    def _tell(self, alerts: list[tuple[int, int, str]]) -> None:
+    def _tell(self, alerts: list[Told]) -> None:
         hints: dict[frozenset[int] | None, Hint] = {}  # most listeners have the tenants of another
         for listener in self._listeners:
             ids = listener.tenant_ids
@@ -113,6 +139,13 @@ class Hub:
                 hints[ids] = [(pk, text) for tenant_id, pk, text in alerts if ids is None or tenant_id in ids]
             if hints[ids]:
                 listener.tell(hints[ids])
+
+
+@database_sync_to_async
+def alerts_after(last_id: int) -> list[Told]:
+    """The next page of alerts, of all tenants, oldest first."""
+    rows = SecurityAlert.objects.filter(id__gt=last_id).select_related("tenant", "device").order_by("id")[:PAGE]
+    return [told(alert) for alert in rows]
 
 
 _hubs: dict[asyncio.AbstractEventLoop, Hub] = {}

@@ -50,10 +50,10 @@ async def send(*ids: int, tenant_id: int = ONE) -> None:
 
 
 @database_sync_to_async
-def alert_row(key: DeviceKey) -> SecurityAlert:
+def alert_row(key: DeviceKey, **fields) -> SecurityAlert:
     now = timezone.now()
     common = {"device": key.device, "tenant": key.device.tenant, "timestamp": now, "received_at": now}
-    return SecurityAlert.objects.create(title="old", severity="low", batch_id=1, **common)
+    return SecurityAlert.objects.create(title="old", severity="low", batch_id=1, **common, **fields)
 
 
 async def until(recorder: Recorder, told: list[list[int] | None]) -> None:
@@ -82,14 +82,37 @@ async def test_a_message_that_was_overtaken_is_awaited():
         await until(recorder, [[1, 2], [3], [4, 5]])
 
 
-async def test_a_message_that_never_comes_is_asked_for():
-    recorder = Recorder(OTHER)
+async def test_what_a_lost_message_told_is_read_once_for_all(device_key):
+    first = (await alert_row(device_key)).pk
+    tenant_id = device_key.device.tenant_id
+    own, others = Recorder(tenant_id), [Recorder(), Recorder(tenant_id, OTHER)]
+    async with listening(own, *others):
+        for _ in range(3):
+            await alert_row(device_key)
+        await send(first + 1, tenant_id=tenant_id)
+        await send(first + 3, tenant_id=tenant_id)
+        for recorder in (own, *others):
+            await until(recorder, [[first + 1], [first + 2, first + 3]])
+        await send(first + 4, tenant_id=OTHER)
+        await until(others[0], [[first + 4]])
+        assert own.told.empty()
+
+
+async def test_ids_that_were_never_used_are_passed_over(device_key):
+    first = (await alert_row(device_key)).pk
+    recorder = Recorder()
     async with listening(recorder):
-        await send(1)
-        await send(3)
-        await until(recorder, [None])
-        await send(4, tenant_id=OTHER)
-        await until(recorder, [[4]])
+        second = (await alert_row(device_key, pk=first + 7)).pk
+        await send(second)
+        await until(recorder, [[second]])
+
+
+async def test_a_message_without_a_row_is_told_in_its_turn():
+    recorder = Recorder()
+    async with listening(recorder):
+        await send(9)
+        await send(5)
+        await until(recorder, [[5], [9]])
 
 
 async def test_a_message_of_what_is_known_is_not_passed_on_again():
