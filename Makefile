@@ -11,6 +11,7 @@ CODE := alerts devices ingest ingestcloud
 # A frame is the same bytes for every socket; compressing it would be work for each.
 SOCKETS := --ws-per-message-deflate false
 ARGS ?=
+ROUNDS ?= 200
 PORT ?= 8000
 export PORT
 
@@ -47,6 +48,10 @@ test: $(VENV)/.dev ## all tests, on PostgreSQL and Redis and again embedded; or 
 	TEST_STACK=servers $(BIN)/python -m pytest $(ARGS)
 	@if [ -n "$$DATABASE_URL" ] && [ -n "$$REDIS_URL" ]; then exit; fi; set -x; \
 		TEST_STACK=embedded $(BIN)/python -m pytest $(ARGS)
+
+.PHONY: torture
+torture: $(VENV)/.dev ## kill, stop and cut everything under load, and see that nothing is lost (ROUNDS=…)
+	$(BIN)/python -m tests.torture $(ROUNDS)
 
 .PHONY: lint
 lint: $(VENV)/.dev ## formatting, lint, types, templates, security, migrations, deployment

