@@ -123,7 +123,13 @@ class DeviceAdmin(IssuesKeys, NeverDeleted, TenantScoped):
     list_per_page = 50
     search_fields = ("name",)
     autocomplete_fields = ("tenant",)
-    fields = (("tenant", "name"), ("type", "location"), ("online", "last_seen"), "created")
+    fields = (
+        ("tenant", "name"),
+        ("type", "location"),
+        ("events_per_second", "burst"),
+        ("online", "last_seen"),
+        "created",
+    )
     readonly_fields = ("online", "last_seen", "created")
     change_form_outer_after_template = "admin/devices/device/keys.html"
 
@@ -132,7 +138,7 @@ class DeviceAdmin(IssuesKeys, NeverDeleted, TenantScoped):
         return super().get_queryset(request).annotate(active_keys=Count("keys", filter=Q(keys__isnull=False) & usable))
 
     def get_fields(self, request: HttpRequest, obj: Device | None = None) -> Any:
-        return self.fields if obj else self.fields[:2]
+        return self.fields if obj else self.fields[:3]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Device | None = None) -> tuple[str, ...]:
         """A device stays with its tenant: what it has sent is that tenant's."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.http import HttpRequest
 
+from ingest.backlog import Share
 from ingest.errors import BodyTooLarge, MalformedBatch, UnsupportedContentEncoding, UnsupportedContentType
 
 if sys.version_info >= (3, 14):
@@ -17,11 +18,11 @@ else:
 JSON_TYPES = ("", "application/json")
 
 
-async def read_body(request: HttpRequest, limit: int) -> bytes:
-    """The inflated body, at most `limit` bytes.
+async def read_body(request: HttpRequest, limit: int, share: Share) -> bytes:
+    """The inflated body, at most `limit` bytes, held by `share`.
 
     Raises UnsupportedContentType, UnsupportedContentEncoding, BodyTooLarge (as soon as it is known,
-    without reading the rest) and MalformedBatch for a compressed stream that is damaged.
+    without reading the rest), BodyTooSlow, Overloaded, and MalformedBatch for a compressed stream that is damaged.
     """
     if request.content_type not in JSON_TYPES:
         raise UnsupportedContentType
@@ -32,10 +33,13 @@ async def read_body(request: HttpRequest, limit: int) -> bytes:
     if declared.isdecimal() and int(declared[:20]) > limit:
         raise BodyTooLarge(limit)
     receive_body = getattr(request, "receive_body", None)  # see `ingest.handler`
-    body = await receive_body(limit) if receive_body else request.body
+    body = await receive_body(limit, share) if receive_body else request.body
     if len(body) > limit:  # where Django's own handler has read it whole
         raise BodyTooLarge(limit)
-    return INFLATE[coding](body, limit) if coding in INFLATE else body
+    if coding in INFLATE:
+        body = INFLATE[coding](body, limit)
+        share.grow(len(body))
+    return body
 
 
 def _inflate(data: bytes, limit: int, new_decompressor: Callable[[], Any]) -> bytes:

@@ -1,4 +1,6 @@
-"""Why a batch is refused. Status and code are a retry contract: none of these is worth a retry."""
+"""Why a batch is refused. Status and code are a retry contract: only 408, 429 and 503 are worth a retry."""
+
+import math
 
 from rest_framework import exceptions
 
@@ -76,6 +78,36 @@ class UnsupportedContentEncoding(exceptions.APIException):
     default_code = "unsupported_content_encoding"
     default_detail = "Content-Encoding must be gzip, deflate, zstd or absent."
     headers = {"Accept-Encoding": "gzip, deflate, zstd"}
+
+
+class BodyTooSlow(exceptions.APIException):
+    """408: the body is still not whole, and comes too slowly to wait for it."""
+
+    status_code = 408
+    default_code = "body_too_slow"
+    default_detail = "The body did not arrive in time. Send the same bytes again, or smaller batches."
+    headers = {"Connection": "close"}  # the rest of it must not be taken for a request
+
+
+class RateLimited(exceptions.APIException):
+    """429: the device sends more events than it may."""
+
+    status_code = 429
+    default_code = "rate_limited"
+    default_detail = "The device sends more events than it may. Send the same bytes again after Retry-After seconds."
+
+    def __init__(self, wait: float) -> None:
+        self.wait = math.ceil(wait)
+        super().__init__()
+
+
+class Overloaded(exceptions.APIException):
+    """503: more batches wait to be stored than this process may hold."""
+
+    status_code = 503
+    default_code = "overloaded"
+    default_detail = "More batches wait than this server may hold. Send the same bytes again."
+    wait = 2
 
 
 class ClientDisconnected(Exception):  # noqa: N818  it is an event, and its name is ASGI's

@@ -4,20 +4,24 @@ Django's own handler reads a whole body before anything may refuse it, and start
 for each request; the middleware is for pages. docs/architecture.md has the figures.
 """
 
+import asyncio
 import io
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
+from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponse
 
-from ingest.errors import BodyTooLarge, ClientDisconnected
+from ingest.backlog import Share
+from ingest.errors import BodyTooLarge, BodyTooSlow, ClientDisconnected
 from ingest.views import IngestView
 
 logger = logging.getLogger("ingest")
 
 PATH = "/v1/ingest"
+BODY_RATE = 500  # bytes a second that a body must come by, after INGEST_BODY_SECONDS: an uplink may be thin
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -29,9 +33,21 @@ class StreamedRequest(ASGIRequest):
         super().__init__(scope, io.BytesIO())
         self._receive = receive
 
-    async def receive_body(self, limit: int) -> bytes:
-        """The body. Raises BodyTooLarge as soon as it is over `limit` bytes, ClientDisconnected where it ends early."""
+    async def receive_body(self, limit: int, share: Share) -> bytes:
+        """The body, held by `share` while it arrives.
+
+        Raises BodyTooLarge as soon as it is over `limit` bytes, BodyTooSlow, Overloaded, and ClientDisconnected where
+        it ends early.
+        """
+        try:
+            async with asyncio.timeout(settings.INGEST_BODY_SECONDS) as timer:
+                return await self._receive_chunks(limit, share, timer)
+        except TimeoutError as error:
+            raise BodyTooSlow from error
+
+    async def _receive_chunks(self, limit: int, share: Share, timer: asyncio.Timeout) -> bytes:
         chunks, size = [], 0
+        latest = cast("float", timer.when())
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":
@@ -40,8 +56,10 @@ class StreamedRequest(ASGIRequest):
             size += len(chunks[-1])
             if size > limit:
                 raise BodyTooLarge(limit)
+            share.grow(len(chunks[-1]))
             if not message.get("more_body", False):
                 return b"".join(chunks)
+            timer.reschedule(latest + size / BODY_RATE)
 
 
 class IngestHandler:

@@ -3,7 +3,6 @@
 import logging
 from typing import cast
 
-from channels.db import database_sync_to_async
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
@@ -13,9 +12,12 @@ from rest_framework.views import APIView
 
 from devices.authentication import DeviceKeyAuthentication
 from devices.models import DeviceKey
+from ingest.backlog import Share
 from ingest.batch import check_batch
 from ingest.body import read_body
 from ingest.fields import normalize_address
+from ingest.limiter import limiter
+from ingest.questions import ask_database
 from ingest.writer import writer
 
 logger = logging.getLogger("ingest")
@@ -50,8 +52,10 @@ class IngestView(APIView):
 
     async def post(self, request: Request) -> HttpResponse:
         key = await self._authenticate()
-        body = await read_body(request._request, settings.INGEST_MAX_BYTES)
-        batch = check_batch(body, key, source_address(request), timezone.now())
+        with Share() as share:
+            body = await read_body(request._request, settings.INGEST_MAX_BYTES, share)
+            batch = check_batch(body, key, source_address(request), timezone.now())
+        limiter.take(batch)
         await writer.store(batch)
         return HttpResponse(status=204)
 
@@ -59,7 +63,7 @@ class IngestView(APIView):
         """DRF's, but a key that is known needs no thread."""
         known = cast("list[DeviceKeyAuthentication]", self.request.authenticators)[0].known_key(self.request)
         if known is None:
-            await database_sync_to_async(self.perform_authentication)(self.request)
+            await ask_database(self.perform_authentication, self.request)
         else:
             self.request.auth = known
         return cast("DeviceKey", self.request.auth)

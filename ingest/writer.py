@@ -17,6 +17,7 @@ from django.utils import timezone
 from alerts.broadcast import broadcast
 from alerts.storage import NewAlert
 from devices.models import LAST_USE_EVERY, Device, DeviceKey
+from ingest.backlog import BATCH_BYTES, backlog
 from ingest.batch import Batch
 from ingest.errors import UnstorableBatch
 from ingest.store import Outcome, store_batches
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 GROUP_EVENTS = 2000  # enough to share a commit, few enough to keep its wait short
 SHARED_EVENTS = 500  # fewer take turns: while one small group is on its way, the next grows, which costs less
+STORE_SECONDS = 8.0  # after which a device is told to come again; what is on its way may be stored all the same
 IDLE_SECONDS = 5.0  # after which a writer gives its connection back
 
 NEVER = datetime.min.replace(tzinfo=UTC)
@@ -41,6 +43,11 @@ class Job:
     loop: asyncio.AbstractEventLoop
     future: "asyncio.Future[None]"
 
+    @property
+    def size(self) -> int:
+        """What it adds to the backlog."""
+        return self.batch.byte_count + BATCH_BYTES
+
 
 class Writer:
     """Takes batches from any event loop and stores them by threads with a connection each."""
@@ -54,14 +61,19 @@ class Writer:
     async def store(self, batch: Batch) -> None:
         """Return once `batch` is committed. Its alerts are broadcast, whether or not anybody still waits here.
 
-        Raises InvalidDeviceKey or ModuleDisabled where the batch was refused after all, UnstorableBatch,
-        and the database's error where it does not answer.
+        Raises InvalidDeviceKey or ModuleDisabled where the batch was refused after all, UnstorableBatch, Overloaded,
+        and the database's error where it does not answer, at the latest after `STORE_SECONDS`.
         """
         self._start()
         loop = asyncio.get_running_loop()
         job = Job(batch, loop, loop.create_future())
+        backlog.take(job.size)
         self._jobs.put(job)
-        await job.future
+        try:
+            async with asyncio.timeout(STORE_SECONDS):
+                await job.future
+        except TimeoutError as error:
+            raise OperationalError("The database did not answer in time.") from error
 
     def _start(self) -> None:
         if self._threads:
@@ -123,6 +135,9 @@ class Writer:
 
 def _store_group(group: list[Job]) -> None:
     """Store a group of batches by one commit. If that fails each is tried alone: only the guilty one fails."""
+    group = _without_those_given_up(group)
+    if not group:
+        return
     try:
         outcome = _store_connected([job.batch for job in group])
     except (OperationalError, InterfaceError) as error:  # no batch's fault, and no use to try each
@@ -140,10 +155,18 @@ def _store_group(group: list[Job]) -> None:
         _note_use([job.batch for index, job in enumerate(group) if index not in outcome.refused])
 
 
+def _without_those_given_up(group: list[Job]) -> list[Job]:
+    """Nobody waits for these any more: their devices will come again."""
+    given_up = [job for job in group if job.future.done()]
+    _settle(given_up, [None] * len(given_up))
+    return [job for job in group if not job.future.done()] if given_up else group
+
+
 def _settle(group: list[Job], errors: Sequence[Exception | None]) -> None:
     """Let the requests go on, each loop's by one call: waking a loop costs more than the rest of it."""
     by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[None], Exception | None]]] = {}
     for job, error in zip(group, errors, strict=True):
+        backlog.give_back(job.size)
         by_loop.setdefault(job.loop, []).append((job.future, error))
     for loop, settled in by_loop.items():
         _call_soon(loop, _set_results, settled)
@@ -172,12 +195,15 @@ def tell(loop: asyncio.AbstractEventLoop, alerts: list[NewAlert]) -> None:
 
 
 def _store_connected(batches: list[Batch]) -> Outcome:
-    """`store_batches`, and once more on a new connection: the old one may have been cut."""
+    """`store_batches`, and once more on a new connection where an old one may have been cut."""
+    was_connected = connection.connection is not None
     try:
         return store_batches(batches)
     except (OperationalError, InterfaceError):
-        # Repeating is safe: a commit whose answer was lost is found by its digest.
         connection.close()
+        if not was_connected:
+            raise
+        # Repeating is safe: a commit whose answer was lost is found by its digest.
         return store_batches(batches)
 
 

@@ -3,6 +3,15 @@
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 
+LEAST = {
+    "INGEST_MAX_EVENTS": 1,
+    "INGEST_MAX_BYTES": 1,
+    "INGEST_BACKLOG_BYTES": 1,
+    "INGEST_BODY_SECONDS": 1,
+    "INGEST_EVENTS_PER_SECOND": 0,
+    "INGEST_BURST": 1,
+}
+
 
 @register()
 def processes_need_redis(app_configs: object, **kwargs: object) -> list[CheckMessage]:
@@ -20,9 +29,9 @@ def processes_need_redis(app_configs: object, **kwargs: object) -> list[CheckMes
 @register()
 def limits_are_positive(app_configs: object, **kwargs: object) -> list[CheckMessage]:
     return [
-        Error(f"{name} must be at least 1.", id="ingestcloud.E002")
-        for name in ("INGEST_MAX_EVENTS", "INGEST_MAX_BYTES")
-        if getattr(settings, name) < 1
+        Error(f"{name} must be at least {least}.", id="ingestcloud.E002")
+        for name, least in LEAST.items()
+        if getattr(settings, name) < least
     ]
 
 

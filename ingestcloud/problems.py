@@ -9,7 +9,7 @@ import logging
 from http import HTTPStatus
 
 from django.core.exceptions import PermissionDenied
-from django.db import InterfaceError, OperationalError
+from django.db import DatabaseError, InterfaceError
 from django.http import Http404, HttpRequest, HttpResponse
 from rest_framework import exceptions
 
@@ -57,8 +57,9 @@ def exception_handler(exc: Exception, context: dict[str, object]) -> HttpRespons
         exc = exceptions.NotFound()
     elif isinstance(exc, PermissionDenied):
         exc = exceptions.PermissionDenied()
-    elif isinstance(exc, OperationalError | InterfaceError):
-        logger.error("The database did not answer: %s", exc)
+    elif isinstance(exc, DatabaseError | InterfaceError):
+        # Whatever it is, no other bytes would help: a full disk, a table in the middle of a migration.
+        logger.error("The database failed: %r", exc)
         exc = StorageUnavailable()
     if not isinstance(exc, exceptions.APIException):
         return None

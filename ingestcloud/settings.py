@@ -44,6 +44,10 @@ try:
     WEB_CONCURRENCY = env.int("WEB_CONCURRENCY", 1)
     INGEST_MAX_EVENTS = env.int("INGEST_MAX_EVENTS", 1000)
     INGEST_MAX_BYTES = env.int("INGEST_MAX_BYTES", 5 * 1024 * 1024)
+    INGEST_BACKLOG_BYTES = env.int("INGEST_BACKLOG_BYTES", 64 * 1024 * 1024)
+    INGEST_BODY_SECONDS = env.int("INGEST_BODY_SECONDS", 20)
+    INGEST_EVENTS_PER_SECOND = env.int("INGEST_EVENTS_PER_SECOND", 0)
+    INGEST_BURST = env.int("INGEST_BURST", 10_000)
     DEMO_DEVICE_KEY = env.str("DEMO_DEVICE_KEY", "")
     DEMO_ADMIN_PASSWORD = env.str("DEMO_ADMIN_PASSWORD", "")
     LOG_LEVEL = env.log_level("LOG_LEVEL", logging.INFO)
@@ -112,9 +116,19 @@ else:
     # CONN_MAX_AGE does nothing for views under ASGI; the pool does. A wrong password shows
     # as a pool timeout, so that is short.
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
-    DATABASES["default"].setdefault("OPTIONS", {}).setdefault("pool", {"min_size": 1, "max_size": 10, "timeout": 5})
+    # `reconnect_timeout`: the pool would try less and less often, and still wait when the database is back.
+    pool = {"min_size": 1, "max_size": 10, "timeout": 3, "reconnect_timeout": 3}
+    # A network that swallows packets ends a connection in seconds, not in the two hours of the system's defaults.
+    network = {
+        "connect_timeout": 3,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 2,
+        "tcp_user_timeout": 15_000,
+    }
     # Planning the statement that stores a group of batches takes as long as running it for small ones.
-    DATABASES["default"]["OPTIONS"]["prepare_threshold"] = 5 if DATABASE_PREPARE else None
+    prepare = {"prepare_threshold": 5 if DATABASE_PREPARE else None}
+    DATABASES["default"]["OPTIONS"] = {"pool": pool} | network | DATABASES["default"].get("OPTIONS", {}) | prepare
 
 CHANNEL_LAYERS: dict[str, Any] = {
     "default": {

@@ -1,0 +1,199 @@
+"""What the servers below us may do to us: a database that is gone, locked, full, or being migrated."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import psycopg
+import pytest
+
+from tests.events import alert, log
+from tests.live import ROOT, Server
+from tests.problems import assert_problem
+from tests.servers import PostgreSQL, servers_only
+
+pytestmark = servers_only
+
+HANG = 12.0  # seconds; an answer that takes longer is a hang
+
+
+class Site:
+    """A database that no other test uses, a server on it, and a device."""
+
+    def __init__(self, start_server) -> None:
+        self.start_server = start_server
+        self.database = PostgreSQL()
+        self.manage("migrate", "--verbosity", "0")
+        self.manage("create_tenant", "acme")
+        self.key = self.manage("create_device", "acme", "press-01").strip()
+        self.server: Server = self.serve()
+
+    def serve(self, **environment: str) -> Server:
+        return self.start_server(DATABASE_URL=self.database.url, **environment)
+
+    def manage(self, *arguments: str) -> str:
+        environment = os.environ | {"DATABASE_URL": self.database.url}
+        command = [sys.executable, "manage.py", *arguments]
+        return subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout
+
+    def post(self, body: bytes, server: Server | None = None) -> httpx.Response:
+        began = time.monotonic()
+        answer = (server or self.server).post(self.key, content=body)
+        assert time.monotonic() - began < HANG
+        return answer
+
+    def connect(self) -> psycopg.Connection:
+        return psycopg.connect(self.database.url, autocommit=True)
+
+    def stored(self) -> Counter[int]:
+        """How often each number is stored."""
+        with self.connect() as connection:
+            query = "SELECT data->'number', count(*) FROM ingest_events WHERE data ? 'number' GROUP BY 1"
+            return Counter(dict(connection.execute(query).fetchall()))
+
+
+@pytest.fixture(scope="module")
+def site(start_server) -> Site:
+    return Site(start_server)
+
+
+numbers = itertools.count()
+
+
+def body_of(number: int) -> bytes:
+    return json.dumps([log(number=number), alert()]).encode()
+
+
+class Sender(threading.Thread):
+    """Sends batch after batch, each until it is acknowledged. `refusals` are the answers that were not 204."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__()
+        self.site = site
+        self.acknowledged: list[int] = []
+        self.refusals: list[httpx.Response] = []
+        self.failure: Exception | None = None
+        self.ended = threading.Event()
+
+    def run(self) -> None:
+        try:
+            while not self.ended.is_set():
+                self.send(next(numbers))
+        except Exception as failure:  # noqa: BLE001  raised by `end`
+            self.failure = failure
+
+    def send(self, number: int) -> None:
+        body = body_of(number)
+        while (answer := self.site.post(body)).status_code != 204:
+            self.refusals.append(answer)
+            time.sleep(0.1)
+        self.acknowledged.append(number)
+
+    def end(self) -> None:
+        self.ended.set()
+        self.join()
+        if self.failure:
+            raise self.failure
+
+
+@contextmanager
+def load(site: Site) -> Iterator[list[Sender]]:
+    """Four devices send. In the end all that they sent is acknowledged, and stored once."""
+    senders = [Sender(site) for _ in range(4)]
+    for sender in senders:
+        sender.start()
+    wait_for_more(senders)
+    try:
+        yield senders
+        wait_for_more(senders)
+    finally:
+        for sender in senders:
+            sender.end()
+    for sender in senders:
+        for answer in sender.refusals:
+            assert_problem(answer, 503, "storage_unavailable")
+            assert int(answer.headers["Retry-After"]) > 0
+    stored = site.stored()
+    assert {stored[number] for sender in senders for number in sender.acknowledged} == {1}
+
+
+def wait_for_more(senders: list[Sender]) -> None:
+    """Until each has had one more batch acknowledged."""
+    counts = [len(sender.acknowledged) for sender in senders]
+    deadline = time.monotonic() + 30
+    while any(len(sender.acknowledged) <= count for sender, count in zip(senders, counts, strict=True)):
+        assert time.monotonic() < deadline, [sender.failure for sender in senders]
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+def test_a_database_stopped_and_started_under_load_is_503_meanwhile(site, mode):
+    with load(site) as senders:
+        site.database.stop(mode)
+        time.sleep(6)  # longer than the pool waits
+        site.database.start()
+        wait_for_more(senders)
+    assert any(sender.refusals for sender in senders)
+
+
+def test_a_lock_on_the_table_is_503_and_then_all_is_well(site):
+    body = body_of(-1)
+    with site.connect() as other, other.transaction():
+        other.execute("LOCK TABLE ingest_events IN ACCESS EXCLUSIVE MODE")
+        assert_problem(site.post(body), 503, "storage_unavailable")
+    assert site.post(body).status_code == 204
+    assert site.stored()[-1] == 1
+
+
+def test_what_waits_is_bounded(site):
+    server = site.serve(INGEST_BACKLOG_BYTES="10000")
+    waiting, more = body_of(-2), json.dumps([log() for _ in range(100)]).encode()
+    with site.connect() as other, other.transaction():
+        other.execute("LOCK TABLE ingest_events IN ACCESS EXCLUSIVE MODE")
+        first = threading.Thread(target=site.post, args=[waiting, server])
+        first.start()
+        deadline = time.monotonic() + 10
+        while (answer := site.post(more, server)).json()["code"] != "overloaded":
+            assert time.monotonic() < deadline
+        assert_problem(answer, 503, "overloaded")
+        assert int(answer.headers["Retry-After"]) > 0
+    first.join()
+    assert [site.post(body, server).status_code for body in (waiting, more)] == [204, 204]
+    assert site.stored()[-2] == 1
+    server.stop()
+
+
+FILL = """
+INSERT INTO ingest_events (tenant_id, device_id, batch_id, kind, timestamp, data, received_at)
+SELECT 1, 1, 0, 'log', now(), jsonb_build_object('message', repeat('x', 150)), now() FROM generate_series(1, 150000)
+"""
+LARGEST = "SELECT max(pg_relation_size(inhrelid)) FROM pg_inherits WHERE inhparent = 'ingest_events'::regclass"
+
+
+def test_a_full_disk_is_503_and_then_all_is_well(site):
+    with site.connect() as connection:
+        connection.execute(FILL)  # so that the limit is above the size of a file of the log, which is 16 MiB
+        limit = connection.execute(LARGEST).fetchone()[0]
+    with load(site):
+        site.database.stop("fast")
+        site.database.start(limit)
+        deadline = time.monotonic() + 30
+        while "could not extend file" not in site.server.log:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        site.database.stop("fast")
+        site.database.start()
+
+
+def test_a_migration_under_load_loses_nothing(site):
+    with load(site):
+        site.manage("migrate", "ingest", "0002", "--verbosity", "0")
+        site.manage("migrate", "--verbosity", "0")
