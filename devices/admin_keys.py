@@ -21,7 +21,7 @@ from unfold.decorators import action
 from unfold.enums import ActionVariant
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
 
-from devices.admin_tools import exact
+from devices.admin_tools import exact, page
 from devices.models import Device, DeviceKey
 
 # Checked by has_…_permission methods below: unfold asks the database for a permission that is given by its full
@@ -75,10 +75,8 @@ def revoke_key(request: HttpRequest, key: DeviceKey) -> None:
         log_key(request, key, CHANGE, "Revoked")
 
 
-def page(request: HttpRequest, model_admin: ModelAdmin, template: str, **context: Any) -> TemplateResponse:
-    request.current_app = model_admin.admin_site.name
-    context |= {**model_admin.admin_site.each_context(request), "opts": model_admin.opts, **context}
-    return TemplateResponse(request, template, context)
+def page_of(device: Device) -> str:
+    return reverse("admin:devices_device_change", args=[device.pk])
 
 
 def plaintext_page(request: HttpRequest, model_admin: ModelAdmin, key: DeviceKey, plaintext: str) -> TemplateResponse:
@@ -115,7 +113,7 @@ class IssuesKeys(ModelAdmin):
         if request.method != "POST" or not form.is_valid():
             return page(
                 request, self, "admin/devices/devicekey/issue.html",
-                title=f"Issue a device key for {device}", device=device, form=form,
+                title=f"Issue a device key for {device}", device=device, form=form, back_url=page_of(device),
             )  # fmt: skip
         with transaction.atomic():
             key, plaintext = DeviceKey.objects.issue(device, form.cleaned_data["expires_at"])
@@ -171,12 +169,13 @@ class ChangesKeys(ModelAdmin):
                 return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
             if key.state != "active":
                 self.message_user(request, f"The device key {key} is {key.state} already.", messages.WARNING)
-                return self._back_to(key.device)
+                return HttpResponseRedirect(page_of(key.device))
             form = form_class(request.POST) if request.method == "POST" else form_class()
             if request.method == "POST" and form.is_valid():
                 return act(request, key, form)
         title = f"{template.rpartition('/')[2].removesuffix('.html').title()} the device key {key}"
-        return page(request, self, template, title=title, key=key, device=key.device, form=form)
+        back_url = page_of(key.device)
+        return page(request, self, template, title=title, key=key, device=key.device, form=form, back_url=back_url)
 
     def _rotate(self, request: HttpRequest, key: DeviceKey, form: forms.Form) -> HttpResponse:
         successor, plaintext = key.rotate(timedelta(hours=form.cleaned_data["overlap"]))
@@ -187,7 +186,4 @@ class ChangesKeys(ModelAdmin):
     def _revoke(self, request: HttpRequest, key: DeviceKey, form: forms.Form) -> HttpResponse:
         revoke_key(request, key)
         self.message_user(request, f"The device key {key} is revoked.", messages.SUCCESS)
-        return self._back_to(key.device)
-
-    def _back_to(self, device: Device) -> HttpResponse:
-        return HttpResponseRedirect(reverse("admin:devices_device_change", args=[device.pk]))
+        return HttpResponseRedirect(page_of(key.device))

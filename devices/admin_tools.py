@@ -11,6 +11,7 @@ from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.template.loader import render_to_string
+from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.dateparse import parse_date, parse_time
 from django.utils.functional import cached_property
@@ -54,6 +55,13 @@ def related(row: Model, name: str) -> SafeString:
         return link_to(getattr(row, name))
     except ObjectDoesNotExist:
         return format_html("#{} (gone)", getattr(row, f"{name}_id"))
+
+
+def page(request: HttpRequest, model_admin: ModelAdmin, template: str, **context: Any) -> TemplateResponse:
+    """A page of the admin that is neither a list nor a form of an object."""
+    request.current_app = model_admin.admin_site.name
+    context |= {**model_admin.admin_site.each_context(request), "opts": model_admin.opts, **context}
+    return TemplateResponse(request, template, context)
 
 
 class TenantScoped(ModelAdmin):

@@ -14,6 +14,7 @@ from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesCheckboxFilter, TextFilter
 
 from devices.admin_tools import BoundedAdmin, ReceivedFilter, badge, first_id, related
+from ingest import admin_rejected  # noqa: F401  it registers its own
 from ingest.models import IngestBatch, IngestEvent, Kind
 
 SUMMARY_LENGTH = 160

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ import msgspec
 from django.conf import settings
 
 from alerts.storage import NewAlert
-from devices.models import DeviceKey
+from devices.models import DeviceKey, Module
 from ingest.decoder import Event, decode_events
 from ingest.errors import InvalidEvents, MalformedBatch, ModuleDisabled, TooManyEvents
 from ingest.models import Kind
@@ -30,6 +31,15 @@ class Batch:
     events: list[Event]
     alerts: list[NewAlert]
     modules: set[str]
+    idempotency_key: str | None = None
+
+
+@dataclass(slots=True)
+class Rejected:
+    """The events of a batch that are not stored with the others, as sent, and why: by their index in the batch."""
+
+    items: list[object] = field(default_factory=list)
+    errors: list[dict[str, Any]] = field(default_factory=list)
 
 
 def check_batch(body: bytes, key: DeviceKey, source: str | None, received_at: datetime) -> Batch:
@@ -54,25 +64,73 @@ def check_batch(body: bytes, key: DeviceKey, source: str | None, received_at: da
     return Batch(key, hashlib.sha256(body).digest(), len(body), source, received_at, events, alerts, modules)
 
 
+def check_leniently(
+    body: bytes, key: DeviceKey, source: str | None, received_at: datetime
+) -> tuple[Batch, Rejected | None]:
+    """The good events of `body` as a batch that is known by the whole of it, and the others.
+
+    Raises MalformedBatch and TooManyEvents: what can't be read has no good events.
+    """
+    try:
+        return check_batch(body, key, source, received_at), None
+    except (InvalidEvents, ModuleDisabled):
+        pass
+    good, rejected = [], Rejected()
+    for index, (item, checked, errors) in enumerate(check_each(body, decode_events(body))):
+        module = KINDS[checked[0].kind].module if checked else None
+        if module and module not in key.device.tenant.modules:
+            errors = [
+                {"index": index, "field": "kind", "code": ModuleDisabled.default_code, "detail": module_off(module)}
+            ]
+        if errors:
+            rejected.items.append(item)
+            rejected.errors += errors
+        else:
+            good.append(item)
+    batch = check_batch(dump(good), key, source, received_at)
+    batch.digest, batch.byte_count = hashlib.sha256(body).digest(), len(body)
+    return batch, rejected
+
+
+def module_off(module: Module) -> str:
+    return f"The tenant does not have the {module.label} module enabled."
+
+
+def dump(items: list[object]) -> bytes:
+    """`items` as a body. Raises MalformedBatch where they are nested too deeply."""
+    try:
+        return json.dumps(items, separators=(",", ":")).encode()
+    except RecursionError as error:
+        raise MalformedBatch("The body is nested too deeply.") from error
+
+
+Checked = tuple[Event, Any]
 Decoded = tuple[list[Event], list[Any]]
 
 
 def check_slowly(body: bytes, decoded: Decoded | None) -> Decoded:
     """The events and their known fields: those that were not `decoded` by their serializers, the others as they are."""
-    items = parse_array(body)
-    checked, errors = [], []
-    for index, item in enumerate(items):
+    good, bad = [], []
+    for _, checked, errors in check_each(body, decoded):
+        bad += errors
+        if checked:
+            good.append(checked)
+    if bad:
+        raise InvalidEvents(bad)
+    return [event for event, _ in good], [fields for _, fields in good]
+
+
+def check_each(body: bytes, decoded: Decoded | None) -> Iterator[tuple[object, Checked | None, list[dict[str, Any]]]]:
+    """Each event of `body` as it was sent, and either the event and its known fields or what is wrong with it."""
+    for index, item in enumerate(parse_array(body)):
         if decoded is not None and decoded[1][index] is not None:
-            checked.append((decoded[0][index], decoded[1][index]))
+            yield item, (decoded[0][index], decoded[1][index]), []
             continue
         serializer = EventSerializer(data=item)
         if serializer.is_valid():
-            checked.append(serialized_event(serializer.validated_data))
+            yield item, serialized_event(serializer.validated_data), []
         else:
-            errors += describe_errors(index, serializer.errors)
-    if errors:
-        raise InvalidEvents(errors)
-    return [event for event, _ in checked], [fields for _, fields in checked]
+            yield item, None, describe_errors(index, serializer.errors)
 
 
 def serialized_event(valid: dict[str, Any]) -> tuple[Event, Any]:

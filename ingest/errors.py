@@ -43,6 +43,22 @@ class UnstorableBatch(exceptions.APIException):
     default_detail = "The database can't hold a value of this batch. Nothing of it was stored."
 
 
+class InvalidIdempotencyKey(exceptions.APIException):
+    """400: a header that is no such key."""
+
+    status_code = 400
+    default_code = "invalid_idempotency_key"
+    default_detail = "Idempotency-Key must be 1 to 255 visible ASCII characters, in double quotes."
+
+
+class IdempotencyKeyReused(exceptions.APIException):
+    """422: the device has used the same Idempotency-Key for another body."""
+
+    status_code = 422
+    default_code = "idempotency_key_reused"
+    default_detail = "This Idempotency-Key was used for another body. Nothing of the batch was stored."
+
+
 class BodyTooLarge(exceptions.APIException):
     """413: the body, or what it inflates to, is over the limit."""
 

@@ -28,16 +28,66 @@ class IngestBatch(models.Model):
     byte_count = models.PositiveIntegerField("bytes", help_text="Size of the inflated body.")
     source = models.GenericIPAddressField(null=True, help_text="The address the request came from.")
     received_at = models.DateTimeField(help_text="Our clock.")
+    idempotency_key = models.CharField(max_length=255, null=True, help_text="What the device called it, if it did.")
 
     class Meta:
         db_table = "ingest_batches"
         verbose_name = "batch"
         verbose_name_plural = "batches"
         ordering = ["-id"]
-        constraints = [models.UniqueConstraint(fields=["device", "digest"], name="ingest_batches_once")]
+        constraints = [
+            models.UniqueConstraint(fields=["device", "digest"], name="ingest_batches_once"),
+            models.UniqueConstraint(
+                fields=["device", "idempotency_key"],
+                condition=models.Q(idempotency_key__isnull=False),
+                name="ingest_batches_idempotency_key",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"batch {self.pk}"
+
+
+class RejectedBatch(models.Model):
+    """What a device sent and we did not store, for a day, so that staff can see why and send it again.
+
+    The same body refused for the same reason is one row, however often it comes.
+    """
+
+    tenant = models.ForeignKey(
+        Tenant, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
+    )
+    device = models.ForeignKey(
+        Device, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
+    )
+    source = models.GenericIPAddressField(null=True, help_text="The address the request came from.")
+    status = models.PositiveSmallIntegerField(
+        help_text="Of the answer. 200: the other events of the batch were stored."
+    )
+    code = models.CharField(max_length=64)
+    detail = models.TextField()
+    errors = models.JSONField(default=list, help_text="By index in the body.")
+    digest = models.BinaryField(max_length=32, help_text="SHA-256 of what we have of the body.")
+    body = models.BinaryField(help_text="Inflated where that was possible, and not all of it where it is large.")
+    byte_count = models.PositiveIntegerField("bytes", help_text="Size of the whole body, as far as we read it.")
+    first_received_at = models.DateTimeField(help_text="Our clock.")
+    received_at = models.DateTimeField("last received at", help_text="Our clock.")
+    times = models.PositiveIntegerField(default=1, help_text="How often it came.")
+
+    class Meta:
+        db_table = "rejected_batches"
+        verbose_name = "rejected batch"
+        verbose_name_plural = "rejected batches"
+        ordering = ["-received_at", "-id"]
+        constraints = [models.UniqueConstraint(fields=["device", "digest", "code"], name="rejected_batches_once")]
+        indexes = [models.Index(fields=["received_at"], name="rejected_batches_received_at")]
+
+    def __str__(self) -> str:
+        return f"rejected batch {self.pk}"
+
+    @property
+    def is_whole(self) -> bool:
+        return 0 < len(self.body) == self.byte_count
 
 
 class IngestEvent(models.Model):

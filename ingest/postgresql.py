@@ -28,6 +28,7 @@ class _Row(msgspec.Struct):
     byte_count: int
     source: str | None
     received_at: datetime
+    idempotency_key: str | None
     modules: list[str]
     events: list[Event]
     alerts: list[dict[str, object]]
@@ -44,7 +45,7 @@ WITH given AS MATERIALIZED (
          CASE WHEN tenant.id IS NOT NULL THEN array_remove(ARRAY[{ENABLED}], NULL) END AS enabled
     FROM jsonb_to_recordset(%s) AS batch (
       number integer, key_id bigint, device_id bigint, hex_digest text, byte_count integer,
-      source inet, received_at timestamptz, modules text[], events jsonb, alerts jsonb)
+      source inet, received_at timestamptz, idempotency_key text, modules text[], events jsonb, alerts jsonb)
     LEFT JOIN devices_devicekey AS key
       ON key.id = key_id AND key.revoked_at IS NULL AND (key.expires_at IS NULL OR key.expires_at > received_at)
     LEFT JOIN devices_device AS device ON device.id = key.device_id
@@ -56,11 +57,11 @@ WITH given AS MATERIALIZED (
    ORDER BY device_id, digest
 ), fresh AS (
   INSERT INTO ingest_batches
-         (tenant_id, device_id, digest, event_count, alert_count, byte_count, source, received_at)
+         (tenant_id, device_id, digest, event_count, alert_count, byte_count, source, received_at, idempotency_key)
   SELECT tenant_id, device_id, digest, jsonb_array_length(events), jsonb_array_length(alerts), byte_count, source,
-         received_at
+         received_at, idempotency_key
     FROM good
-      ON CONFLICT (device_id, digest) DO NOTHING
+      ON CONFLICT DO NOTHING
   RETURNING id, device_id, digest
 ), stored AS (
   INSERT INTO ingest_events (tenant_id, device_id, batch_id, kind, timestamp, data, received_at)
@@ -123,6 +124,7 @@ def _row(number: int, batch: Batch) -> _Row:
         byte_count=batch.byte_count,
         source=batch.source,
         received_at=batch.received_at,
+        idempotency_key=batch.idempotency_key,
         modules=list(batch.modules),
         events=batch.events,
         alerts=[alert.row for alert in batch.alerts],

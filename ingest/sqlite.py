@@ -17,6 +17,7 @@ from ingest.batch import Batch
 
 BATCH_COLUMNS = (
     "tenant_id", "device_id", "digest", "event_count", "alert_count", "byte_count", "source", "received_at",
+    "idempotency_key",
 )  # fmt: skip
 
 
@@ -72,7 +73,7 @@ def _insert_batches(batches: list[Batch]) -> list[tuple[int, Batch]]:
     with connection.cursor() as cursor:
         cursor.execute(
             f"INSERT INTO ingest_batches ({','.join(BATCH_COLUMNS)}) VALUES {','.join([marks] * len(batches))}"  # noqa: S608
-            " ON CONFLICT (device_id, digest) DO NOTHING RETURNING id, device_id, digest",
+            " ON CONFLICT DO NOTHING RETURNING id, device_id, digest",
             [value for batch in batches for value in _batch_row(batch)],
         )
         return [(batch_id, by_identity[device_id, bytes(digest)]) for batch_id, device_id, digest in cursor.fetchall()]
@@ -80,7 +81,7 @@ def _insert_batches(batches: list[Batch]) -> list[tuple[int, Batch]]:
 
 def _batch_row(batch: Batch) -> tuple[Any, ...]:
     counts = len(batch.events), len(batch.alerts), batch.byte_count
-    return *_who(batch), batch.digest, *counts, batch.source, _received_at(batch)
+    return *_who(batch), batch.digest, *counts, batch.source, _received_at(batch), batch.idempotency_key
 
 
 def _who(batch: Batch) -> tuple[int, int]:

@@ -1,7 +1,9 @@
 """`POST /v1/ingest`."""
 
+import json
 import logging
-from typing import cast
+from datetime import datetime
+from typing import Any, cast
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
@@ -13,14 +15,18 @@ from rest_framework.views import APIView
 from devices.authentication import DeviceKeyAuthentication
 from devices.models import DeviceKey
 from ingest.backlog import Share
-from ingest.batch import check_batch
+from ingest.batch import Batch, Rejected, check_batch, check_leniently, dump
 from ingest.body import read_body
-from ingest.fields import normalize_address
+from ingest.headers import idempotency_key, prefers_lenient, source_address
 from ingest.limiter import limiter
 from ingest.questions import ask_database
+from ingest.rejections import Rejection, keep
 from ingest.writer import writer
 
 logger = logging.getLogger("ingest")
+
+LOGGED = 2000  # characters of an answer: one may name a thousand events
+KEPT = {400, 403, 413, 415, 422}  # a refusal for what was sent, and not for who or when
 
 
 class IngestView(APIView):
@@ -29,6 +35,7 @@ class IngestView(APIView):
     http_method_names = ["post"]
     authentication_classes = [DeviceKeyAuthentication]
     parser_classes = []  # the body is read and bounded while it arrives, and parsed only for a good key
+    body = b""
 
     async def dispatch(  # type: ignore[override]
         self, request: HttpRequest, *args: object, **kwargs: object
@@ -44,7 +51,7 @@ class IngestView(APIView):
             response = self.handle_exception(error)
             if response.status_code == 405:
                 response["Allow"] = "POST"
-            self._log_refusal(response)
+            await self._note_refusal(response)
             return response
         finally:
             # It leads back to the view and the request: each would wait for the garbage collector.
@@ -53,11 +60,30 @@ class IngestView(APIView):
     async def post(self, request: Request) -> HttpResponse:
         key = await self._authenticate()
         with Share() as share:
-            body = await read_body(request._request, settings.INGEST_MAX_BYTES, share)
-            batch = check_batch(body, key, source_address(request), timezone.now())
+            self.body = await read_body(request._request, settings.INGEST_MAX_BYTES, share)
+            if prefers_lenient(request):
+                return await self._post_leniently(key)
+            batch = check_batch(self.body, key, source_address(request), timezone.now())
+        await self._store(batch)
+        return HttpResponse(status=204)
+
+    async def _post_leniently(self, key: DeviceKey) -> HttpResponse:
+        """204 where all events are stored, else 200 with the errors of those that are not, and are kept as rejected."""
+        batch, rejected = check_leniently(self.body, key, source_address(self.request), timezone.now())
+        if rejected:
+            await ask_database(keep, self._rejected_events(batch, rejected))  # first: a fault in between loses nothing
+        await self._store(batch)
+        headers = {"Preference-Applied": "handling=lenient"}
+        if not rejected:
+            return HttpResponse(status=204, headers=headers)
+        counts = {"accepted": len(batch.events), "rejected": len(rejected.items)}
+        body = json.dumps(counts | {"errors": rejected.errors})
+        return HttpResponse(body, content_type="application/json", headers=headers)
+
+    async def _store(self, batch: Batch) -> None:
+        batch.idempotency_key = idempotency_key(self.request)
         limiter.take(batch)
         await writer.store(batch)
-        return HttpResponse(status=204)
 
     async def _authenticate(self) -> DeviceKey:
         """DRF's, but a key that is known needs no thread."""
@@ -68,16 +94,44 @@ class IngestView(APIView):
             self.request.auth = known
         return cast("DeviceKey", self.request.auth)
 
-    def _log_refusal(self, response: HttpResponse) -> None:
+    def _rejected_events(self, batch: Batch, rejected: Rejected) -> Rejection:
+        """Those of a lenient batch that are not stored: a body of their own, with the errors by index in that."""
+        places: dict[object, int] = {}
+        errors = [e | {"index": places.setdefault(e["index"], len(places))} for e in rejected.errors]
+        body = dump(rejected.items)
+        return Rejection(
+            device=batch.key.device,
+            source=batch.source,
+            received_at=batch.received_at,
+            status=200,
+            code="invalid_events",
+            detail=f"{len(rejected.items)} of {len(rejected.items) + len(batch.events)} events were not stored.",
+            errors=errors,
+            body=body,
+            byte_count=len(body),
+        )
+
+    async def _note_refusal(self, response: HttpResponse) -> None:
         """The device may never show its answer to anybody, so that staff must find the reason here."""
-        key = getattr(self.request, "_auth", None)
+        key = cast("DeviceKey | None", getattr(self.request, "_auth", None))
         device = f"{key.device.tenant.slug}/{key.device.name}" if key else "unknown device"
-        logger.warning("Refused a batch of %s: %s", device, response.content.decode())
+        logger.warning("Refused a batch of %s: %s", device, response.content.decode()[:LOGGED])
+        if key is None or response.status_code not in KEPT:
+            return
+        try:
+            await ask_database(keep, self._refused_body(key, timezone.now(), json.loads(response.content)))
+        except Exception:  # the device has its answer all the same
+            logger.exception("A refused batch could not be kept")
 
-
-def source_address(request: Request) -> str | None:
-    """Where the request came from, None where that is no address: a proxy may pass on anything."""
-    try:
-        return normalize_address(request.META.get("REMOTE_ADDR", ""))
-    except ValueError:
-        return None
+    def _refused_body(self, key: DeviceKey, now: datetime, problem: dict[str, Any]) -> Rejection:
+        return Rejection(
+            device=key.device,
+            source=source_address(self.request),
+            received_at=now,
+            status=problem["status"],
+            code=problem["code"],
+            detail=problem["detail"],
+            errors=problem.get("errors", []),
+            body=self.body,
+            byte_count=len(self.body),
+        )

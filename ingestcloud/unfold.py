@@ -90,6 +90,7 @@ UNFOLD = {
                 "items": [
                     page("Events", "list_alt", "ingest.ingestevent"),
                     page("Batches", "inventory_2", "ingest.ingestbatch"),
+                    page("Rejected batches", "unpublished", "ingest.rejectedbatch"),
                 ],
             },
             {

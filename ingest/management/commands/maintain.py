@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand
 from django.utils import timezone
 
 from devices.models import Tenant
-from ingest import partitions, retention
+from ingest import partitions, rejections, retention
 
 
 class Command(BaseCommand):
@@ -39,6 +39,8 @@ class Command(BaseCommand):
             self.stdout.write(f"Dropped partition {name}.")
 
     def delete_rows(self, now: datetime) -> None:
+        if count := rejections.delete_expired(now):
+            self.stdout.write(f"Deleted {count:,} rejected batches.")
         for tenant in Tenant.objects.exclude(retention_days=None):
             for model, count in retention.delete_expired(tenant, now).items():
                 if count:

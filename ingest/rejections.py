@@ -1,0 +1,105 @@
+"""What was refused, kept for staff: a few batches of each device, and for a day."""
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models import F
+from django.utils import timezone
+
+from alerts.broadcast import broadcast
+from devices.authentication import InvalidDeviceKey
+from devices.models import Device, DeviceKey
+from ingest.batch import check_batch
+from ingest.models import RejectedBatch
+from ingest.store import store_batches
+
+logger = logging.getLogger("ingest")
+
+ERRORS = 100  # that are kept of a batch
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A body that was not stored, or the events of one that were not, and what the device was told."""
+
+    device: Device
+    source: str | None
+    received_at: datetime
+    status: int
+    code: str
+    detail: str
+    errors: list[dict[str, Any]]
+    body: bytes
+    byte_count: int
+
+
+def keep(rejection: Rejection) -> None:
+    """Put `rejection` into the database, and let go of the device's oldest where there are too many."""
+    known = RejectedBatch.objects.filter(
+        device=rejection.device, digest=hashlib.sha256(rejection.body).digest(), code=rejection.code
+    )
+    news = {
+        "source": rejection.source,
+        "status": rejection.status,
+        "detail": rejection.detail,
+        "errors": rejection.errors[:ERRORS],
+        "received_at": rejection.received_at,
+    }
+    if known.update(times=F("times") + 1, **news):
+        return
+    try:
+        with transaction.atomic():
+            known.create(
+                **news,
+                tenant_id=rejection.device.tenant_id,
+                device=rejection.device,
+                digest=hashlib.sha256(rejection.body).digest(),
+                code=rejection.code,
+                body=rejection.body[: settings.REJECTED_MAX_BYTES],
+                byte_count=rejection.byte_count,
+                first_received_at=rejection.received_at,
+            )
+            _forget_oldest(rejection.device)
+    except IntegrityError:  # another process was as quick
+        known.update(times=F("times") + 1, **news)
+
+
+def _forget_oldest(device: Device) -> None:
+    rows = RejectedBatch.objects.filter(device=device)
+    too_many = rows.order_by("-received_at", "-pk").values_list("pk", flat=True)[settings.REJECTED_PER_DEVICE :]
+    RejectedBatch.objects.filter(pk__in=list(too_many)).delete()
+
+
+def send_again(rejected: RejectedBatch) -> int:
+    """Store `rejected` as if its device sent it now, and forget it. Gives the number of its events.
+
+    Raises what refuses it: MalformedBatch, InvalidEvents and the others of a post, InvalidDeviceKey where the device
+    has no usable key, and the database's error.
+    """
+    keys = DeviceKey.objects.usable().filter(device=rejected.device_id).select_related("device__tenant")
+    key = keys.first()
+    if key is None:
+        raise InvalidDeviceKey
+    batch = check_batch(bytes(rejected.body), key, rejected.source, timezone.now())
+    outcome = store_batches([batch])
+    for refusal in outcome.refused.values():
+        raise refusal
+    rejected.delete()
+    if outcome.alerts:
+        async_to_sync(broadcast)(outcome.alerts)
+    return len(batch.events)
+
+
+def delete_expired(now: datetime) -> int:
+    """Delete what is kept no longer, and give its number."""
+    return RejectedBatch.objects.filter(received_at__lt=oldest_kept(now)).delete()[0]
+
+
+def oldest_kept(now: datetime) -> datetime:
+    return now - timedelta(hours=settings.REJECTED_HOURS)

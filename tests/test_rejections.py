@@ -1,0 +1,284 @@
+"""What was refused can be found, and be sent again; what is good of a batch can be stored without the rest."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission, User
+from django.core.management import call_command
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from alerts.models import SecurityAlert
+from devices.models import DeviceKey, Tenant
+from ingest.models import IngestBatch, IngestEvent, RejectedBatch
+from tests.events import EXAMPLES, alert, log
+from tests.problems import assert_problem
+from tests.test_socket import receive
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+BACKUP = json.loads(EXAMPLES["backup_event"])
+BAD = {"kind": "log", "timestamp": "2026-06-06T10:00:00Z", "data": {"level": "info"}}
+LENIENT = {"Prefer": "handling=lenient"}
+
+
+def body_of(*events: object) -> bytes:
+    return json.dumps(events).encode()
+
+
+def page_of(rejected: RejectedBatch, name: str = "change") -> str:
+    return reverse(f"admin:ingest_rejectedbatch_{name}", args=[rejected.pk])
+
+
+@pytest.fixture
+def admin(db) -> Client:
+    client = Client()
+    client.force_login(User.objects.create_superuser("admin"))
+    return client
+
+
+def test_what_was_refused_is_kept_with_its_reason(server, key, device_key, tenant):
+    Tenant.objects.filter(pk=tenant.pk).update(backup_enabled=False)
+    bodies = {
+        "invalid_events": body_of(log(), BAD),
+        "malformed_json": b"[{",
+        "not_an_array": b"{}",
+        "module_disabled": body_of(BACKUP),
+        "too_many_events": body_of(*[log()] * 1001),
+    }
+    for code, body in bodies.items():
+        assert server.post(key, content=body).json()["code"] == code
+    assert server.post(key, content=b"[]", headers={"Content-Type": "text/plain"}).status_code == 415
+    kept = {rejected.code: rejected for rejected in RejectedBatch.objects.all()}
+    assert set(kept) == {*bodies, "unsupported_content_type"}
+    for code, body in bodies.items():
+        assert bytes(kept[code].body) == body
+        assert (kept[code].byte_count, kept[code].times, kept[code].source) == (len(body), 1, "127.0.0.1")
+        assert (kept[code].tenant_id, kept[code].device_id) == (tenant.pk, device_key.device_id)
+    assert kept["invalid_events"].errors == [
+        {"index": 1, "field": "data.message", "code": "required", "detail": "This field is required."}
+    ]
+    assert kept["unsupported_content_type"].status == 415
+    assert bytes(kept["unsupported_content_type"].body) == b""  # it was not read
+
+
+def test_nothing_is_kept_without_a_good_key(server, key, device_key):
+    assert server.post("dvc_" + "x" * 43, content=b"[{").status_code == 401
+    assert server.post(None, content=b"[{").status_code == 401
+    device_key.revoke()
+    assert server.post(key, content=body_of(log())).status_code == 401
+    assert not RejectedBatch.objects.exists()
+
+
+def test_the_same_batch_refused_again_is_counted(server, key, make_key):
+    for _ in range(3):
+        server.post(key, content=b"[{")
+    server.post(make_key()[1], content=b"[{")
+    assert sorted(RejectedBatch.objects.values_list("times", flat=True)) == [1, 3]
+
+
+def test_of_each_device_the_newest_few_are_kept_and_of_each_so_many_bytes(
+    start_server, transactional_db, make_key, admin
+):
+    server = start_server(REJECTED_PER_DEVICE="3", REJECTED_MAX_BYTES="100")
+    (first, key), (_, other) = make_key(), make_key()
+    server.post(other, content=b"[{")
+    for number in range(5):
+        server.post(key, content=b"[" + str(number).encode() * 150)
+    kept = RejectedBatch.objects.filter(device=first.device_id)
+    assert sorted(bytes(rejected.body)[1:2] for rejected in kept) == [b"2", b"3", b"4"]
+    assert {(len(rejected.body), rejected.byte_count) for rejected in kept} == {(100, 151)}
+    assert RejectedBatch.objects.count() == 4
+    text = admin.get(page_of(kept[0])).content.decode()
+    assert "of which 100 bytes are kept" in text
+    assert "Send it again" not in text
+    assert admin.post(page_of(kept[0], "send_again")).status_code == 302
+    assert kept.count() == 3
+    server.stop()
+
+
+def test_after_a_day_it_is_gone(server, key, admin):
+    server.post(key, content=b"[{")
+    rejected = RejectedBatch.objects.get()
+    call_command("maintain")
+    assert admin.get(page_of(rejected)).status_code == 200
+    RejectedBatch.objects.update(received_at=timezone.now() - timedelta(hours=25))
+    assert admin.get(page_of(rejected)).status_code == 302  # for staff at once,
+    call_command("maintain")
+    assert not RejectedBatch.objects.exists()  # and in the table at the next maintenance
+
+
+def test_a_batch_is_sent_again_after_a_fix(server, key, tenant, admin, log_in):
+    Tenant.objects.filter(pk=tenant.pk).update(backup_enabled=False)
+    event = alert("held back")
+    assert server.post(key, content=body_of(BACKUP, event)).status_code == 403
+    rejected = RejectedBatch.objects.get()
+    answer = admin.post(page_of(rejected, "send_again"), follow=True).content.decode()
+    assert "It is still refused" in answer
+    assert RejectedBatch.objects.count() == 1
+    tenant.backup_enabled = True
+    tenant.save()
+    assert admin.get(page_of(rejected, "send_again")).status_code == 200
+    assert IngestEvent.objects.count() == 0  # to ask changes nothing
+    answer = admin.post(page_of(rejected, "send_again"), follow=True).content.decode()
+    assert "Stored: 2 events" in answer
+    assert sorted(IngestEvent.objects.values_list("kind", flat=True)) == ["backup_event", "security_alert"]
+    assert not RejectedBatch.objects.exists()
+    assert "sent again" in LogEntry.objects.get().change_message
+    with server.socket(log_in(tenant), query="?since=0") as page:
+        assert receive(page, 1)[0]["title"] == "held back"
+
+
+def test_it_cannot_be_sent_again_without_a_usable_key(server, key, device_key, admin):
+    server.post(key, content=b"[{")
+    DeviceKey.objects.update(revoked_at=timezone.now())
+    answer = admin.post(page_of(RejectedBatch.objects.get(), "send_again"), follow=True).content.decode()
+    assert "It is still refused" in answer
+
+
+def test_staff_see_the_rejected_batches_of_their_tenants_and_send_with_the_permission(server, make_key, make_tenant):
+    own, other = make_tenant(), make_tenant()
+    for tenant in (own, other):
+        server.post(make_key(tenant)[1], content=b"[{")
+    user = User.objects.create_user("staff", is_staff=True)
+    user.tenants.add(own)
+    user.user_permissions.set(Permission.objects.filter(codename="view_rejectedbatch"))
+    client = Client()
+    client.force_login(user)
+    mine, others = RejectedBatch.objects.get(tenant=own), RejectedBatch.objects.get(tenant=other)
+    assert len(client.get(reverse("admin:ingest_rejectedbatch_changelist")).context["cl"].result_list) == 1
+    assert client.get(page_of(mine)).status_code == 200
+    assert client.get(page_of(mine, "download")).content == b"[{"
+    assert client.get(page_of(others)).status_code == 302
+    assert client.get(page_of(others, "download")).status_code == 302
+    assert client.post(page_of(mine, "send_again")).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "body", [b"[</pre><script>alert(1)</script>", b'["\\ud800"]', b"\xff\xfe[\x00", b'{"a": 1e999}', b"[" * 50_000]
+)
+def test_whatever_was_sent_is_text_on_the_page(server, key, admin, body):
+    assert server.post(key, content=body).status_code == 400
+    answer = admin.get(page_of(RejectedBatch.objects.get()))
+    assert answer.status_code == 200
+    assert b"<script>alert" not in answer.content
+
+
+def test_by_code_and_device_it_is_found(server, key, make_key, admin):
+    server.post(key, content=b"[{")
+    server.post(key, content=b"{}")
+    server.post(make_key()[1], content=b"{}")
+    url = reverse("admin:ingest_rejectedbatch_changelist")
+    found = admin.get(url, {"code": "not_an_array"}).context["cl"].result_list
+    assert {rejected.code for rejected in found} == {"not_an_array"}
+    assert len(found) == 2
+    device = RejectedBatch.objects.get(code="malformed_json").device_id
+    assert len(admin.get(url, {"device__id__exact": device}).context["cl"].result_list) == 2
+
+
+def test_the_good_events_of_a_lenient_batch_are_stored_and_the_others_kept(server, key):
+    body = body_of(log(), BAD, alert("good"), "no event", BAD)
+    answers = [server.post(key, content=body, headers=LENIENT) for _ in range(2)]
+    for answer in answers:
+        assert answer.status_code == 200
+        assert answer.headers["Preference-Applied"] == "handling=lenient"
+        content = answer.json()
+        assert (content["accepted"], content["rejected"]) == (2, 3)
+        assert [error["index"] for error in content["errors"]] == [1, 3, 4]
+    assert sorted(IngestEvent.objects.values_list("kind", flat=True)) == ["log", "security_alert"]
+    assert IngestBatch.objects.get().byte_count == len(body)
+    rejected = RejectedBatch.objects.get()
+    assert json.loads(bytes(rejected.body)) == [BAD, "no event", BAD]
+    assert [error["index"] for error in rejected.errors] == [0, 1, 2]
+    assert (rejected.status, rejected.code, rejected.times) == (200, "invalid_events", 2)
+
+
+def test_a_lenient_batch_without_errors_is_as_any_other(server, key):
+    answer = server.post(key, [log(), log()], headers=LENIENT)
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert IngestEvent.objects.count() == 2
+    assert not RejectedBatch.objects.exists()
+
+
+def test_lenient_or_not_what_cannot_be_read_is_refused(server, key):
+    assert_problem(server.post(key, content=b"[{", headers=LENIENT), 400, "malformed_json")
+    assert_problem(server.post(key, [log()] * 1001, headers=LENIENT), 413, "too_many_events")
+    assert IngestEvent.objects.count() == 0
+
+
+def test_a_lenient_batch_of_nothing_good_is_kept_as_a_whole(server, key):
+    answer = server.post(key, [BAD], headers=LENIENT)
+    assert (answer.status_code, answer.json()["accepted"]) == (200, 0)
+    assert json.loads(bytes(RejectedBatch.objects.get().body)) == [BAD]
+    assert not IngestBatch.objects.exists()
+
+
+def test_events_of_a_module_that_is_off_are_left_out_of_a_lenient_batch(server, key, tenant, admin):
+    tenant.backup_enabled = False
+    tenant.save()
+    answer = server.post(key, [BACKUP, log()], headers=LENIENT)
+    assert [(error["index"], error["code"]) for error in answer.json()["errors"]] == [(0, "module_disabled")]
+    tenant.backup_enabled = True
+    tenant.save()
+    admin.post(page_of(RejectedBatch.objects.get(), "send_again"))
+    assert sorted(IngestEvent.objects.values_list("kind", flat=True)) == ["backup_event", "log"]
+
+
+@pytest.mark.parametrize(
+    ("prefer", "status"),
+    [
+        ("handling=lenient", 200),
+        ('respond-async, handling="lenient"; x=1', 200),
+        ("Handling=Lenient", 200),
+        ("handling=strict, handling=lenient", 400),
+        ("return=minimal", 400),
+        ("handling", 400),
+        (",;=", 400),
+    ],
+)
+def test_the_preference_is_read_as_its_rfc_says(server, key, prefer, status):
+    assert server.post(key, [log(), BAD], headers={"Prefer": prefer}).status_code == status
+
+
+def named(name: str) -> dict[str, str]:
+    return {"Idempotency-Key": name}
+
+
+def test_an_idempotency_key_belongs_to_one_body(server, key, make_key):
+    one, two = body_of(log()), body_of(log())
+    assert server.post(key, content=one, headers=named('"a-1"')).status_code == 204
+    assert server.post(key, content=one, headers=named('"a-1"')).status_code == 204
+    assert server.post(key, content=one, headers=named("a-1")).status_code == 204
+    refused = server.post(key, content=two, headers=named('"a-1"'))
+    assert_problem(refused, 422, "idempotency_key_reused")
+    assert IngestBatch.objects.count() == 1
+    assert RejectedBatch.objects.get().code == "idempotency_key_reused"
+    assert server.post(key, content=two, headers=named('"a-2"')).status_code == 204
+    assert server.post(make_key()[1], content=two, headers=named('"a-1"')).status_code == 204
+    assert set(IngestBatch.objects.values_list("idempotency_key", flat=True)) == {"a-1", "a-2"}
+
+
+def test_a_refused_body_does_not_use_its_idempotency_key_up(server, key):
+    assert server.post(key, [BAD], headers=named("b")).status_code == 400
+    assert server.post(key, [log()], headers=named("b")).status_code == 204
+
+
+@pytest.mark.parametrize("name", ["", '""', "with space", "ö", "x" * 256, '"a"b"', "a\\b"])
+def test_what_is_no_idempotency_key_is_400(server, key, name):
+    answer = server.post(key, content=body_of(log()), headers={"Idempotency-Key": name.encode()})
+    assert_problem(answer, 400, "invalid_idempotency_key")
+    assert not IngestBatch.objects.exists()
+
+
+def test_of_many_bodies_with_one_idempotency_key_at_once_one_is_stored(server, key):
+    bodies = [body_of(log(), alert()) for _ in range(30)]
+    with ThreadPoolExecutor(30) as pool:
+        answers = list(pool.map(lambda body: server.post(key, content=body, headers=named("same")), bodies))
+    assert sorted({answer.status_code for answer in answers}) == [204, 422]
+    assert [answer.status_code for answer in answers].count(204) == 1
+    assert IngestBatch.objects.count() == SecurityAlert.objects.count() == 1
+    assert IngestEvent.objects.count() == 2
