@@ -91,13 +91,15 @@ class Device(models.Model):
     type = models.CharField(max_length=100, blank=True)
     location = models.CharField(max_length=200, blank=True)
     events_per_second = models.PositiveIntegerField(
-        null=True, blank=True, help_text="What it may send in the long run, alerts not counted. 0: any. Empty: as all."
+        null=True,
+        blank=True,
+        help_text="What it may send in the long run, alerts not counted. 0: any. Empty: the site's limit.",
     )
     burst = models.PositiveIntegerField(
         null=True,
         blank=True,
         validators=[MinValueValidator(1)],
-        help_text="How many events it may send at once before that limit holds. Empty: as all.",
+        help_text="How many events it may send at once before that limit holds. Empty: the site's limit.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
     last_seen_at = models.DateTimeField(null=True, blank=True, editable=False)

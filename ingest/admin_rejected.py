@@ -39,8 +39,9 @@ class RejectedBatchAdmin(TenantScoped):
     list_per_page = 50
     fields = (
         ("reason", "detail"),
-        ("tenant_link", "device_link", "source"),
-        ("received", "first_received", "times"),
+        ("tenant_link", "device_link"),
+        ("received", "first_received"),
+        ("times", "source"),
         "named_errors",
         "size",
         "text",

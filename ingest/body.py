@@ -19,7 +19,7 @@ JSON_TYPES = ("", "application/json")
 
 
 async def read_body(request: HttpRequest, limit: int, share: Share) -> bytes:
-    """The inflated body, at most `limit` bytes, held by `share`.
+    """The inflated body, at most `limit` bytes; `share` holds it until it is whole.
 
     Raises UnsupportedContentType, UnsupportedContentEncoding, BodyTooLarge (as soon as it is known,
     without reading the rest), BodyTooSlow, Overloaded, and MalformedBatch for a compressed stream that is damaged.
@@ -36,10 +36,7 @@ async def read_body(request: HttpRequest, limit: int, share: Share) -> bytes:
     body = await receive_body(limit, share) if receive_body else request.body
     if len(body) > limit:  # where Django's own handler has read it whole
         raise BodyTooLarge(limit)
-    if coding in INFLATE:
-        body = INFLATE[coding](body, limit)
-        share.grow(len(body))
-    return body
+    return INFLATE[coding](body, limit) if coding in INFLATE else body
 
 
 def _inflate(data: bytes, limit: int, new_decompressor: Callable[[], Any]) -> bytes:

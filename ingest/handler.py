@@ -15,6 +15,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponse
 
 from ingest.backlog import Share
+from ingest.deadlines import deadlines_of
 from ingest.errors import BodyTooLarge, BodyTooSlow, ClientDisconnected
 from ingest.views import IngestView
 
@@ -27,39 +28,53 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class StreamedRequest(ASGIRequest):
-    """A request whose body is still on its way."""
+    """A request whose body is still on its way. It waits for it until its deadline."""
 
     def __init__(self, scope: dict[str, Any], receive: Receive) -> None:
         super().__init__(scope, io.BytesIO())
         self._receive = receive
+        self._is_too_slow = False
 
     async def receive_body(self, limit: int, share: Share) -> bytes:
-        """The body, held by `share` while it arrives.
+        """The body, held by `share` until it is whole.
 
         Raises BodyTooLarge as soon as it is over `limit` bytes, BodyTooSlow, Overloaded, and ClientDisconnected where
         it ends early.
         """
+        loop = asyncio.get_running_loop()
+        self._task = cast("asyncio.Task[Any]", asyncio.current_task())
+        self.deadline = loop.time() + settings.INGEST_BODY_SECONDS
+        deadlines = deadlines_of(loop)
+        deadlines.add(self)
         try:
-            async with asyncio.timeout(settings.INGEST_BODY_SECONDS) as timer:
-                return await self._receive_chunks(limit, share, timer)
-        except TimeoutError as error:
-            raise BodyTooSlow from error
+            return await self._receive_chunks(limit, share)
+        except asyncio.CancelledError:
+            if not self._is_too_slow:
+                raise
+            self._task.uncancel()
+            raise BodyTooSlow from None
+        finally:
+            deadlines.remove(self)
 
-    async def _receive_chunks(self, limit: int, share: Share, timer: asyncio.Timeout) -> bytes:
+    async def _receive_chunks(self, limit: int, share: Share) -> bytes:
         chunks, size = [], 0
-        latest = cast("float", timer.when())
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnected
-            chunks.append(message.get("body", b""))
-            size += len(chunks[-1])
+            chunk = message.get("body", b"")
+            chunks.append(chunk)
+            size += len(chunk)
             if size > limit:
                 raise BodyTooLarge(limit)
-            share.grow(len(chunks[-1]))
             if not message.get("more_body", False):
                 return b"".join(chunks)
-            timer.reschedule(latest + size / BODY_RATE)
+            share.grow(len(chunk))
+            self.deadline += len(chunk) / BODY_RATE
+
+    def give_up(self) -> None:
+        self._is_too_slow = True
+        self._task.cancel()
 
 
 class IngestHandler:

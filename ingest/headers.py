@@ -2,25 +2,26 @@
 
 import re
 
-from rest_framework.request import Request
-
 from ingest.errors import InvalidIdempotencyKey
 from ingest.fields import normalize_address
 
 IDEMPOTENCY_KEY = re.compile(r'"?([!#-\[\]-~]{1,255})"?')  # visible ASCII without quotes and backslashes
 
 
-def source_address(request: Request) -> str | None:
+Headers = dict[str, str]  # a request's META
+
+
+def source_address(headers: Headers) -> str | None:
     """Where the request came from, None where that is no address: a proxy may pass on anything."""
     try:
-        return normalize_address(request.META.get("REMOTE_ADDR", ""))
+        return normalize_address(headers.get("REMOTE_ADDR", ""))
     except ValueError:
         return None
 
 
-def prefers_lenient(request: Request) -> bool:
+def prefers_lenient(headers: Headers) -> bool:
     """Whether the device has asked for `handling=lenient` (RFC 7240, section 4.4)."""
-    header = request.META.get("HTTP_PREFER")
+    header = headers.get("HTTP_PREFER")
     if header is None:
         return False
     preferences = (preference.partition(";")[0].partition("=") for preference in header.lower().split(","))
@@ -28,12 +29,12 @@ def prefers_lenient(request: Request) -> bool:
     return handling[:1] == ["lenient"]  # of several, the first one counts (section 2)
 
 
-def idempotency_key(request: Request) -> str | None:
+def idempotency_key(headers: Headers) -> str | None:
     """The value of `Idempotency-Key`, with or without the quotes that draft-ietf-httpapi-idempotency-key-header wants.
 
     Raises InvalidIdempotencyKey.
     """
-    header = request.META.get("HTTP_IDEMPOTENCY_KEY")
+    header = headers.get("HTTP_IDEMPOTENCY_KEY")
     if header is None:
         return None
     match = IDEMPOTENCY_KEY.fullmatch(header.strip())

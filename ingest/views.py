@@ -61,15 +61,15 @@ class IngestView(APIView):
         key = await self._authenticate()
         with Share() as share:
             self.body = await read_body(request._request, settings.INGEST_MAX_BYTES, share)
-            if prefers_lenient(request):
+            if prefers_lenient(self.request._request.META):
                 return await self._post_leniently(key)
-            batch = check_batch(self.body, key, source_address(request), timezone.now())
+            batch = check_batch(self.body, key, source_address(self.request._request.META), timezone.now())
         await self._store(batch)
         return HttpResponse(status=204)
 
     async def _post_leniently(self, key: DeviceKey) -> HttpResponse:
         """204 where all events are stored, else 200 with the errors of those that are not, and are kept as rejected."""
-        batch, rejected = check_leniently(self.body, key, source_address(self.request), timezone.now())
+        batch, rejected = check_leniently(self.body, key, source_address(self.request._request.META), timezone.now())
         if rejected:
             await ask_database(keep, self._rejected_events(batch, rejected))  # first: a fault in between loses nothing
         await self._store(batch)
@@ -81,7 +81,7 @@ class IngestView(APIView):
         return HttpResponse(body, content_type="application/json", headers=headers)
 
     async def _store(self, batch: Batch) -> None:
-        batch.idempotency_key = idempotency_key(self.request)
+        batch.idempotency_key = idempotency_key(self.request._request.META)
         limiter.take(batch)
         await writer.store(batch)
 
@@ -126,7 +126,7 @@ class IngestView(APIView):
     def _refused_body(self, key: DeviceKey, now: datetime, problem: dict[str, Any]) -> Rejection:
         return Rejection(
             device=key.device,
-            source=source_address(self.request),
+            source=source_address(self.request._request.META),
             received_at=now,
             status=problem["status"],
             code=problem["code"],

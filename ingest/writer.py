@@ -19,6 +19,7 @@ from alerts.storage import NewAlert
 from devices.models import LAST_USE_EVERY, Device, DeviceKey
 from ingest.backlog import BATCH_BYTES, backlog
 from ingest.batch import Batch
+from ingest.deadlines import deadlines_of
 from ingest.errors import UnstorableBatch
 from ingest.store import Outcome, store_batches
 
@@ -35,18 +36,23 @@ _noted: dict[int, datetime] = {}  # key ids, and when their use was last written
 broadcasts: set[asyncio.Task[None]] = set()  # the event loop itself keeps only weak references
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Job:
     """A batch, and the future that its request waits for, on the request's own event loop."""
 
     batch: Batch
     loop: asyncio.AbstractEventLoop
     future: "asyncio.Future[None]"
+    deadline: float  # by the loop's clock
 
     @property
     def size(self) -> int:
         """What it adds to the backlog."""
         return self.batch.byte_count + BATCH_BYTES
+
+    def give_up(self) -> None:
+        if not self.future.done():
+            self.future.set_exception(OperationalError("The database did not answer in time."))
 
 
 class Writer:
@@ -66,14 +72,15 @@ class Writer:
         """
         self._start()
         loop = asyncio.get_running_loop()
-        job = Job(batch, loop, loop.create_future())
+        job = Job(batch, loop, loop.create_future(), loop.time() + STORE_SECONDS)
         backlog.take(job.size)
         self._jobs.put(job)
+        deadlines = deadlines_of(loop)
+        deadlines.add(job)
         try:
-            async with asyncio.timeout(STORE_SECONDS):
-                await job.future
-        except TimeoutError as error:
-            raise OperationalError("The database did not answer in time.") from error
+            await job.future
+        finally:
+            deadlines.remove(job)
 
     def _start(self) -> None:
         if self._threads:
@@ -196,10 +203,10 @@ def tell(loop: asyncio.AbstractEventLoop, alerts: list[NewAlert]) -> None:
 
 def _store_connected(batches: list[Batch]) -> Outcome:
     """`store_batches`, and once more on a new connection where an old one may have been cut."""
-    was_connected = connection.connection is not None
     try:
         return store_batches(batches)
     except (OperationalError, InterfaceError):
+        was_connected = connection.connection is not None
         connection.close()
         if not was_connected:
             raise

@@ -113,7 +113,7 @@ def test_a_server_told_to_stop_stores_what_it_has_taken(start_server, transactio
 
 def test_a_request_whose_event_loop_is_gone_does_not_stop_the_writer(transactional_db, client, device_key):
     loop = asyncio.new_event_loop()
-    gone = Job(check_batch(b"[]", device_key, None, timezone.now()), loop, loop.create_future())
+    gone = Job(check_batch(b"[]", device_key, None, timezone.now()), loop, loop.create_future(), loop.time() + 8)
     loop.close()
     try:
         writer._jobs.put(gone)

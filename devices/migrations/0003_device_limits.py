@@ -12,7 +12,7 @@ class Migration(migrations.Migration):
             models.PositiveIntegerField(
                 null=True,
                 blank=True,
-                help_text="What it may send in the long run, alerts not counted. 0: any. Empty: as all.",
+                help_text="What it may send in the long run, alerts not counted. 0: any. Empty: the site's limit.",
             ),
         ),
         migrations.AddField(
@@ -22,7 +22,7 @@ class Migration(migrations.Migration):
                 null=True,
                 blank=True,
                 validators=[MinValueValidator(1)],
-                help_text="How many events it may send at once before that limit holds. Empty: as all.",
+                help_text="How many events it may send at once before that limit holds. Empty: the site's limit.",
             ),
         ),
     ]

@@ -1,0 +1,52 @@
+"""An end to every wait of a request: one timer for all of them, for one each would cost a twentieth of a request."""
+
+import asyncio
+from typing import Protocol
+
+EVERY = 1.0  # seconds between looks: so much later than its deadline a wait may end
+
+
+class Waiting(Protocol):
+    """Something that must be over at `deadline`, by the event loop's clock."""
+
+    deadline: float
+
+    def give_up(self) -> None:
+        """Called once, on the event loop, where it is not over in time."""
+
+
+class Deadlines:
+    """Of one event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: dict[Waiting, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, waiting: Waiting) -> None:
+        self._waiting[waiting] = None
+        if self._timer is None:
+            self._timer = self._loop.call_later(EVERY, self._look)
+
+    def remove(self, waiting: Waiting) -> None:
+        """It is over."""
+        self._waiting.pop(waiting, None)
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        for late in [waiting for waiting in self._waiting if waiting.deadline <= now]:
+            self.remove(late)
+            late.give_up()
+        self._timer = self._loop.call_later(EVERY, self._look) if self._waiting else None
+
+
+_deadlines: dict[asyncio.AbstractEventLoop, Deadlines] = {}
+
+
+def deadlines_of(loop: asyncio.AbstractEventLoop) -> Deadlines:
+    """A process that serves has one loop."""
+    if loop not in _deadlines:
+        for closed in [other for other in _deadlines if other.is_closed()]:
+            del _deadlines[closed]
+        _deadlines[loop] = Deadlines(loop)
+    return _deadlines[loop]
