@@ -93,10 +93,15 @@ class IngestHandler:
         except Exception:
             logger.exception("A fault in the ingest path")
             response = self.problem(500, "server_error", "Something failed on our side. It has been logged.")
-        if response.status_code == 204:
-            del response["Content-Type"]  # there is no content
-        else:
-            response["Content-Length"] = str(len(response.content))
-        headers = [(name.lower().encode("latin1"), value.encode("latin1")) for name, value in response.items()]
-        await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
-        await send({"type": "http.response.body", "body": response.content})
+        await send_response(response, send)
+
+
+async def send_response(response: HttpResponse, send: Send) -> None:
+    """Send `response` to an ASGI server."""
+    if response.status_code == 204:
+        del response["Content-Type"]  # there is no content
+    else:
+        response["Content-Length"] = str(len(response.content))
+    headers = [(name.lower().encode("latin1"), value.encode("latin1")) for name, value in response.items()]
+    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+    await send({"type": "http.response.body", "body": response.content})

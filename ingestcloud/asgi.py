@@ -14,21 +14,39 @@ django_application = get_asgi_application()  # loads the apps; what follows need
 from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
+from django.conf import settings  # noqa: E402
+from django.http import HttpResponse  # noqa: E402
 from django.urls import path  # noqa: E402
 
 from alerts.consumers import SecurityAlertConsumer  # noqa: E402
-from ingest.handler import PATH, IngestHandler  # noqa: E402
+from ingest.handler import PATH, IngestHandler, send_response  # noqa: E402
 from ingest.writer import writer  # noqa: E402
 from ingestcloud.problems import problem  # noqa: E402
 
 ingest_application = IngestHandler(problem)
+CLOSE = {"Connection": "close"}  # the body is not read, and must not be taken for the next request
 
 
 async def http_application(
     scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
 ) -> None:
-    application = ingest_application if scope["path"] == PATH else django_application
-    await application(scope, receive, send)
+    if scope["path"] == PATH:
+        await ingest_application(scope, receive, send)
+    elif refusal := refuse_body(scope):
+        await send_response(refusal, send)
+    else:
+        await django_application(scope, receive, send)
+
+
+def refuse_body(scope: dict[str, Any]) -> HttpResponse | None:
+    """Django puts a whole body on the disk before a page may refuse it: so a page takes none that is large."""
+    headers = dict(scope["headers"])
+    length = headers.get(b"content-length", b"")
+    if b"transfer-encoding" in headers:
+        return problem(411, "length_required", "This address takes no body without a Content-Length.", headers=CLOSE)
+    if length.isdigit() and int(length[:20]) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+        return problem(413, "body_too_large", "The body is larger than this address takes.", headers=CLOSE)
+    return None
 
 
 async def lifespan(

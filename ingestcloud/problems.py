@@ -9,8 +9,9 @@ import logging
 from http import HTTPStatus
 
 from django.core.exceptions import PermissionDenied
-from django.db import DatabaseError, InterfaceError
+from django.db import DatabaseError, DataError, InterfaceError
 from django.http import Http404, HttpRequest, HttpResponse
+from django.views.defaults import bad_request
 from rest_framework import exceptions
 
 logger = logging.getLogger(__name__)
@@ -83,7 +84,10 @@ DETAILS = {
 
 
 class ProblemDetailsMiddleware:
-    """Gives the errors that Django or a view makes for itself the one shape, where the client is a program."""
+    """Gives the errors that Django or a view makes for itself the one shape, where the client is a program.
+
+    A value that no database can hold (a NUL or a number of thirty digits in a filter) is the client's error: a 400.
+    """
 
     def __init__(self, get_response):
         self.get_response = get_response
@@ -96,6 +100,10 @@ class ProblemDetailsMiddleware:
         code = HTTPStatus(status).phrase.lower().replace(" ", "_")
         kept = {name: response[name] for name in ("Allow", "Retry-After") if name in response}
         return problem(status, code, DETAILS.get(status, HTTPStatus(status).description), headers=kept)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        # SQLite's driver says OverflowError of a number.
+        return bad_request(request, exception) if isinstance(exception, DataError | OverflowError) else None
 
 
 def is_api(request: HttpRequest) -> bool:
