@@ -90,6 +90,20 @@ class RejectedBatch(models.Model):
         return 0 < len(self.body) == self.byte_count
 
 
+class RefusedKeyCount(models.Model):
+    """How many requests came without a valid device key in an hour, to all processes."""
+
+    hour = models.DateTimeField(unique=True, help_text="When it began.")
+    requests = models.PositiveBigIntegerField()
+
+    class Meta:
+        db_table = "refused_key_counts"
+        ordering = ["-hour"]
+
+    def __str__(self) -> str:
+        return f"{self.requests} in the hour of {self.hour:%Y-%m-%d %H:%M}"
+
+
 class IngestEvent(models.Model):
     """One event as the device sent it.
 

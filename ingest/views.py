@@ -20,6 +20,7 @@ from ingest.body import read_body
 from ingest.headers import idempotency_key, prefers_lenient, source_address
 from ingest.limiter import limiter
 from ingest.questions import ask_database
+from ingest.refused_keys import refused_keys
 from ingest.rejections import Rejection, keep
 from ingest.writer import writer
 
@@ -114,6 +115,9 @@ class IngestView(APIView):
     async def _note_refusal(self, response: HttpResponse) -> None:
         """The device may never show its answer to anybody, so that staff must find the reason here."""
         key = cast("DeviceKey | None", getattr(self.request, "_auth", None))
+        if key is None and response.status_code == 401:
+            refused_keys.add()
+            return
         device = f"{key.device.tenant.slug}/{key.device.name}" if key else "unknown device"
         logger.warning("Refused a batch of %s: %s", device, response.content.decode()[:LOGGED])
         if key is None or response.status_code not in KEPT:

@@ -7,7 +7,7 @@ from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
-from django.db.models import Count, Q
+from django.db.models import Count, Q, Sum
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
@@ -18,7 +18,8 @@ from alerts.admin import SecurityAlertAdmin
 from alerts.models import SecurityAlert, Severity, Status
 from devices.admin_tools import COUNT_TO, ago, link_to
 from devices.models import ONLINE_WITHIN, Device, DeviceKey, Tenant
-from ingest.models import IngestBatch
+from ingest.models import IngestBatch, RefusedKeyCount, RejectedBatch
+from ingest.rejections import oldest_kept
 from ingestcloud.unfold import may_look_at
 
 admin.site.index_title = "Overview"
@@ -54,6 +55,8 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         ("alerts.securityalert", open_alerts),
         ("devices.devicekey", expiring_keys),
         ("ingest.ingestbatch", last_batch),
+        ("ingest.rejectedbatch", rejected_batches),
+        ("ingest.refusedkeycount", refused_keys),
     )
     context["figures"] = [figure(request) for model, figure in figures if may_look_at(*model.split("."))(request)]
     if may_look_at("alerts", "securityalert")(request):
@@ -101,3 +104,19 @@ def last_batch(request: HttpRequest) -> Figure:
         batches = batches.filter(tenant__in=Tenant.objects.for_user(request.user))
     received_at = batches.values_list("received_at", flat=True).first()
     return Figure("Last batch", ago(received_at), reverse("admin:ingest_ingestbatch_changelist"))
+
+
+def rejected_batches(request: HttpRequest) -> Figure:
+    kept = RejectedBatch.objects.filter(received_at__gte=oldest_kept(timezone.now()))
+    if not request.user.is_superuser:
+        kept = kept.filter(tenant__in=Tenant.objects.for_user(request.user))
+    return Figure("Rejected batches", str(kept.count()), reverse("admin:ingest_rejectedbatch_changelist"))
+
+
+def refused_keys(request: HttpRequest) -> Figure:
+    """Of all tenants, for such a request belongs to none."""
+    counts = RefusedKeyCount.objects.filter(hour__gt=timezone.now() - timedelta(days=1))
+    requests = counts.aggregate(all=Sum("requests"))["all"] or 0
+    return Figure(
+        "Requests without a valid key, 24 hours", str(requests), reverse("admin:devices_devicekey_changelist")
+    )

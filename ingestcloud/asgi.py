@@ -20,6 +20,7 @@ from django.urls import path  # noqa: E402
 
 from alerts.consumers import SecurityAlertConsumer  # noqa: E402
 from ingest.handler import PATH, IngestHandler, send_response  # noqa: E402
+from ingest.refused_keys import refused_keys  # noqa: E402
 from ingest.writer import writer  # noqa: E402
 from ingestcloud.problems import problem  # noqa: E402
 
@@ -61,6 +62,7 @@ async def lifespan(
             gc.freeze()
         if message["type"] == "lifespan.shutdown":
             await asyncio.to_thread(writer.close)
+            await refused_keys.write()
         await send({"type": f"{message['type']}.complete"})
         if message["type"] == "lifespan.shutdown":
             return

@@ -7,7 +7,8 @@ import pytest
 from django.utils import timezone
 
 from devices.models import DeviceKey
-from ingest.models import IngestBatch
+from ingest.models import IngestBatch, RefusedKeyCount
+from ingest.refused_keys import add_to_hour
 from tests.events import event, log
 from tests.problems import assert_problem
 
@@ -78,6 +79,23 @@ def test_rotation_never_lengthens_a_keys_life(make_key):
     key.rotate(timedelta(days=1))
     key.refresh_from_db()
     assert key.expires_at == soon
+
+
+def test_requests_without_a_valid_key_are_counted_and_nothing_is_kept_of_them(start_server, transactional_db):
+    server = start_server(LOG_LEVEL="WARNING")
+    for key in ["dvc_" + "x" * 43, "nonsense", None, "", "dvc_"]:
+        assert_problem(server.post(key, [log(message="secret")]), 401, "invalid_device_key")
+    assert "secret" not in server.log
+    assert "dvc_" not in server.log
+    server.stop()  # else it is written once a minute
+    assert [count.requests for count in RefusedKeyCount.objects.all()] == [5]
+    assert "Refused 5 requests without a valid device key" in server.log
+
+
+def test_counts_of_an_hour_add_up(db):
+    for count in (3, 4):
+        add_to_hour(count)
+    assert RefusedKeyCount.objects.get().requests == 7
 
 
 def test_revoking_twice_keeps_the_first_moment(device_key):
