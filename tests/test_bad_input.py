@@ -190,6 +190,9 @@ NONSENSE = [
 ]  # fmt: skip
 
 
+NASTY = ["a\x00b", "9" * 30, "-1", "'"]
+
+
 @pytest.fixture
 def admin(db) -> Client:
     client = Client()
@@ -214,10 +217,10 @@ def test_nonsense_in_a_list_of_the_admin_is_no_fault(admin, server, key, name):
     server.post(key, content=b"[{")
     server.post(key, content=GOOD)
     url = reverse(f"admin:{name}_changelist")
-    for parameter in [*LISTS[name], "q", "o", "p", "e", "unknown"]:
-        for value in NONSENSE:
-            answer = admin.get(url, {parameter: value})
-            assert answer.status_code in (200, 302, 400), (parameter, value)
+    tried = [(parameter, value) for parameter in [*LISTS[name], "o", "p", "e", "unknown"] for value in NASTY]
+    for parameter, value in [*tried, *(("q", value) for value in NONSENSE)]:
+        answer = admin.get(url, {parameter: value})
+        assert answer.status_code in (200, 302, 400), (parameter, value)
     for value in NONSENSE:
         page = f"{url}{value.replace('/', '_')}/change/".replace("\x00", "%00")
         assert admin.get(page).status_code < 500, value
