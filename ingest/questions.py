@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from django.db import OperationalError, connection
+from django.db import InterfaceError, OperationalError, connection
 
 ANSWER_SECONDS = 8.0
 
@@ -30,5 +30,18 @@ async def ask_database(question: Callable[P, T], *arguments: P.args, **keywords:
 def _ask(question: Callable[..., T], arguments: tuple, keywords: dict) -> T:
     try:
         return question(*arguments, **keywords)
+    except (OperationalError, InterfaceError):
+        forget_dead_connections()
+        raise
     finally:
         connection.close()
+
+
+def forget_dead_connections() -> None:
+    """Give this thread's connection up, and those in the pool that were cut.
+
+    The pool itself would find them one at a time, with a longer and longer pause behind each.
+    """
+    connection.close()
+    if pool := getattr(connection, "pool", None):
+        pool.check()

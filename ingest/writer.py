@@ -21,6 +21,7 @@ from ingest.backlog import BATCH_BYTES, backlog
 from ingest.batch import Batch
 from ingest.deadlines import deadlines_of
 from ingest.errors import UnstorableBatch
+from ingest.questions import forget_dead_connections
 from ingest.store import Outcome, store_batches
 
 logger = logging.getLogger(__name__)
@@ -207,7 +208,7 @@ def _store_connected(batches: list[Batch]) -> Outcome:
         return store_batches(batches)
     except (OperationalError, InterfaceError):
         was_connected = connection.connection is not None
-        connection.close()
+        forget_dead_connections()
         if not was_connected:
             raise
         # Repeating is safe: a commit whose answer was lost is found by its digest.

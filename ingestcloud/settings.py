@@ -120,7 +120,7 @@ else:
     # as a pool timeout, so that is short.
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
     # `reconnect_timeout`: the pool would try less and less often, and still wait when the database is back.
-    pool = {"min_size": 1, "max_size": 10, "timeout": 3, "reconnect_timeout": 3}
+    pool = {"min_size": 1, "max_size": 10, "timeout": 3, "reconnect_timeout": 3, "max_idle": 30}
     # A network that swallows packets ends a connection in seconds, not in the two hours of the system's defaults.
     network = {
         "connect_timeout": 3,

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import pytest
 
 STACK = os.environ.get("TEST_STACK", "servers")
+SERVERS_GIVEN = STACK == "servers" and bool(os.environ.get("DATABASE_URL"))
 
 
 class PostgreSQL:
@@ -69,5 +70,6 @@ def complete_environment() -> None:
             os.environ["REDIS_URL"] = start_redis_server().connection_url
 
 
+own_servers = pytest.mark.skipif(SERVERS_GIVEN, reason="starts servers of its own, whichever are given")
 servers_only = pytest.mark.skipif(STACK != "servers", reason="needs PostgreSQL and Redis: TEST_STACK=servers")
 embedded_only = pytest.mark.skipif(STACK != "embedded", reason="is about SQLite: TEST_STACK=embedded")

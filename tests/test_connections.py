@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed
 from ingest.models import IngestBatch, IngestEvent
 from tests.events import alert, log
 from tests.live import ROOT, Server
+from tests.servers import own_servers
 from tests.test_socket import receive
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -153,6 +154,7 @@ def test_a_server_told_to_stop_answers_and_sends_its_pages_elsewhere(
     assert server.process.wait(15) is not None
 
 
+@own_servers
 def test_faults_at_random_lose_nothing():
     """A few rounds of `make torture`, on servers of its own."""
     environment = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "REDIS_URL")}

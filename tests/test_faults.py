@@ -30,16 +30,18 @@ def assert_come_again(response) -> None:
 
 
 @servers_only
-def test_connections_cut_by_the_database_are_made_anew_unnoticed(the_server, transactional_db, key):
-    assert the_server.post(key, [log()]).status_code == 204
+def test_connections_cut_by_the_database_are_made_anew_unnoticed(the_server, transactional_db, key, make_key):
     for _ in range(3):
+        keys = [key, *(make_key()[1] for _ in range(30))]  # each is looked up: by all threads that do
+        with ThreadPoolExecutor(30) as pool:
+            assert {answer.status_code for answer in pool.map(lambda key: the_server.post(key, [log()]), keys)} == {204}
         with connection.cursor() as cursor:
             cursor.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
         assert the_server.post(key, [log()]).status_code == 204
-    assert IngestBatch.objects.count() == 4
+    assert IngestBatch.objects.count() == 3 * 32
 
 
 @servers_only

@@ -18,9 +18,9 @@ import pytest
 from tests.events import alert, log
 from tests.live import ROOT, Server
 from tests.problems import assert_problem
-from tests.servers import PostgreSQL, servers_only
+from tests.servers import PostgreSQL, own_servers, servers_only
 
-pytestmark = servers_only
+pytestmark = [servers_only, own_servers]
 
 HANG = 12.0  # seconds; an answer that takes longer is a hang
 
