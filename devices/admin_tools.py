@@ -181,8 +181,34 @@ class BoundedChangeList(ChangeList):
         self.full_result_count = self.result_count  # else the header says "10000 results" of many more
 
 
-class BoundedAdmin(TenantScoped):
-    """For tables that grow without end. What devices sent is a record: nobody adds, changes or deletes it here."""
+class SentByDevices(TenantScoped):
+    """For rows with a tenant, a device and `received_at`. What devices sent is a record: nobody adds or changes it."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        # Not select_related: its inner join would hide rows whose device or tenant is gone.
+        return super().get_queryset(request).prefetch_related("tenant", "device")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    @admin.display(description="tenant")
+    def tenant_link(self, row: Model) -> SafeString:
+        return related(row, "tenant")
+
+    @admin.display(description="device")
+    def device_link(self, row: Model) -> SafeString:
+        return related(row, "device")
+
+    @admin.display(description="received", ordering="received_at")
+    def received(self, row: Any) -> SafeString:
+        return format_html('<span class="whitespace-nowrap">{}</span>', exact(row.received_at))
+
+
+class BoundedAdmin(SentByDevices):
+    """For tables that grow without end. Nobody deletes anything of them here."""
 
     paginator = BoundedPaginator
     show_full_result_count = False
@@ -196,30 +222,8 @@ class BoundedAdmin(TenantScoped):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[BoundedChangeList]:
         return BoundedChangeList
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet:
-        # Not select_related: its inner join would hide rows whose device or tenant is gone.
-        return super().get_queryset(request).prefetch_related("tenant", "device")
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
-
-    @admin.display(description="tenant")
-    def tenant_link(self, row: Model) -> SafeString:
-        return related(row, "tenant")
-
-    @admin.display(description="device")
-    def device_link(self, row: Model) -> SafeString:
-        return related(row, "device")
-
-    @admin.display(description="received")
-    def received(self, row: Any) -> SafeString:
-        return format_html('<span class="whitespace-nowrap">{}</span>', exact(row.received_at))
 
     @admin.display(description="timestamp (the device's clock)")
     def device_time(self, row: Any) -> str:

@@ -18,7 +18,7 @@ from unfold.contrib.filters.admin import AllValuesCheckboxFilter, AutocompleteSe
 from unfold.decorators import action
 from unfold.enums import ActionVariant
 
-from devices.admin_tools import TenantScoped, badge, exact, page, related
+from devices.admin_tools import SentByDevices, badge, exact, page
 from ingest.models import RejectedBatch
 from ingest.rejections import oldest_kept, send_again
 
@@ -28,7 +28,7 @@ LIST = "admin:ingest_rejectedbatch_changelist"
 
 
 @admin.register(RejectedBatch)
-class RejectedBatchAdmin(TenantScoped):
+class RejectedBatchAdmin(SentByDevices):
     list_display = ("received", "tenant_link", "device_link", "reason", "detail", "times", "size")
     list_filter = (
         ("code", AllValuesCheckboxFilter),
@@ -49,15 +49,7 @@ class RejectedBatchAdmin(TenantScoped):
     actions_detail = ("send_again", "download")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
-        """Not select_related: its inner join would hide rows whose device or tenant is gone."""
-        kept = super().get_queryset(request).filter(received_at__gte=oldest_kept(timezone.now()))
-        return kept.prefetch_related("tenant", "device")
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: RejectedBatch | None = None) -> bool:
-        return False
+        return super().get_queryset(request).filter(received_at__gte=oldest_kept(timezone.now()))
 
     def has_view_permission(self, request: HttpRequest, obj: RejectedBatch | None = None) -> bool:
         return request.user.has_perm("ingest.view_rejectedbatch") or self.has_send_permission(request)
@@ -88,12 +80,12 @@ class RejectedBatchAdmin(TenantScoped):
             template = "admin/ingest/rejectedbatch/send_again.html"
             title = f"Send the {rejected} again"
             return page(request, self, template, title=title, rejected=rejected, form=forms.Form(), back_url=here)
-        device = rejected.device
         try:
             count = send_again(rejected)
         except APIException as refusal:
             self.message_user(request, f"It is still refused: {refusal.detail}", messages.ERROR)
             return HttpResponseRedirect(here)
+        device = rejected.device  # it has a key, so it is there
         user_id = cast(int, request.user.pk)  # the admin lets nobody anonymous come here
         LogEntry.objects.log_actions(
             user_id, [device], CHANGE, f"A rejected batch was sent again: {count} events.", single_object=True
@@ -113,18 +105,6 @@ class RejectedBatchAdmin(TenantScoped):
     @admin.display(description="reason", ordering="code")
     def reason(self, rejected: RejectedBatch) -> SafeString:
         return badge(rejected.code, {rejected.code: "warning" if rejected.status == 200 else "danger"})
-
-    @admin.display(description="tenant")
-    def tenant_link(self, rejected: RejectedBatch) -> SafeString:
-        return related(rejected, "tenant")
-
-    @admin.display(description="device")
-    def device_link(self, rejected: RejectedBatch) -> SafeString:
-        return related(rejected, "device")
-
-    @admin.display(description="last received", ordering="received_at")
-    def received(self, rejected: RejectedBatch) -> SafeString:
-        return format_html('<span class="whitespace-nowrap">{}</span>', exact(rejected.received_at))
 
     @admin.display(description="first received")
     def first_received(self, rejected: RejectedBatch) -> str:

@@ -1,6 +1,7 @@
 """What the headers of a request say of the batch, beside the key and the encodings."""
 
 import re
+from typing import Any
 
 from ingest.errors import InvalidIdempotencyKey
 from ingest.fields import normalize_address
@@ -8,7 +9,7 @@ from ingest.fields import normalize_address
 IDEMPOTENCY_KEY = re.compile(r'"?([!#-\[\]-~]{1,255})"?')  # visible ASCII without quotes and backslashes
 
 
-Headers = dict[str, str]  # a request's META
+Headers = dict[str, Any]  # a request's META
 
 
 def source_address(headers: Headers) -> str | None:

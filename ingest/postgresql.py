@@ -86,7 +86,7 @@ WITH given AS MATERIALIZED (
    ORDER BY fresh.id, ordinality
   RETURNING id, batch_id
 )
-SELECT number, given.enabled, ARRAY(SELECT alerted.id FROM alerted WHERE batch_id = fresh.id ORDER BY id)
+SELECT given.enabled, ARRAY(SELECT alerted.id FROM alerted WHERE batch_id = fresh.id ORDER BY id)
   FROM given
   LEFT JOIN good USING (number)
   LEFT JOIN fresh ON (fresh.device_id, fresh.digest) = (good.device_id, good.digest)
@@ -107,7 +107,7 @@ def insert(batches: list[Batch]) -> tuple[list[set[str] | None], list[NewAlert]]
     # Django's own cursor would put the JSON into the text of the statement.
     with connection.wrap_database_errors, Cursor(connection.connection) as cursor:
         cursor.execute(INSERT, [Jsonb(rows, dumps=msgspec.json.encode)], prepare=True)
-        for batch, (_, modules, alert_ids) in zip(batches, cursor.fetchall(), strict=True):
+        for batch, (modules, alert_ids) in zip(batches, cursor.fetchall(), strict=True):
             enabled.append(None if modules is None else set(modules))
             for alert, pk in zip(batch.alerts, alert_ids, strict=False):  # a repeat has no new ones
                 alert.pk = pk

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 
-from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.utils import timezone
 
@@ -48,15 +47,11 @@ class RefusedKeys:
 
 
 def add_to_hour(count: int) -> None:
-    hour = timezone.now().replace(minute=0, second=0, microsecond=0)
-    row = RefusedKeyCount.objects.filter(hour=hour)
-    if row.update(requests=F("requests") + count):
-        return
-    try:
-        with transaction.atomic():
-            RefusedKeyCount.objects.create(hour=hour, requests=count)
-    except IntegrityError:  # another process was as quick
-        row.update(requests=F("requests") + count)
+    RefusedKeyCount.objects.update_or_create(
+        hour=timezone.now().replace(minute=0, second=0, microsecond=0),
+        defaults={"requests": F("requests") + count},
+        create_defaults={"requests": count},
+    )
 
 
 refused_keys = RefusedKeys()

@@ -1,14 +1,12 @@
 """What was refused, kept for staff: a few batches of each device, and for a day."""
 
 import hashlib
-import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from asgiref.sync import async_to_sync
 from django.conf import settings
-from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.utils import timezone
 
@@ -18,8 +16,6 @@ from devices.models import Device, DeviceKey
 from ingest.batch import check_batch
 from ingest.models import RejectedBatch
 from ingest.store import store_batches
-
-logger = logging.getLogger("ingest")
 
 ERRORS = 100  # that are kept of a batch
 
@@ -36,14 +32,14 @@ class Rejection:
     detail: str
     errors: list[dict[str, Any]]
     body: bytes
-    byte_count: int
 
 
 def keep(rejection: Rejection) -> None:
-    """Put `rejection` into the database, and let go of the device's oldest where there are too many."""
-    known = RejectedBatch.objects.filter(
-        device=rejection.device, digest=hashlib.sha256(rejection.body).digest(), code=rejection.code
-    )
+    """Put `rejection` into the database, and let go of the device's oldest where there are too many.
+
+    Of a refused body so much is kept; the events of a lenient batch, whose device forgets them, are kept whole.
+    """
+    body = rejection.body if rejection.status == 200 else rejection.body[: settings.REJECTED_MAX_BYTES]
     news = {
         "source": rejection.source,
         "status": rejection.status,
@@ -51,23 +47,21 @@ def keep(rejection: Rejection) -> None:
         "errors": rejection.errors[:ERRORS],
         "received_at": rejection.received_at,
     }
-    if known.update(times=F("times") + 1, **news):
-        return
-    try:
-        with transaction.atomic():
-            known.create(
-                **news,
-                tenant_id=rejection.device.tenant_id,
-                device=rejection.device,
-                digest=hashlib.sha256(rejection.body).digest(),
-                code=rejection.code,
-                body=rejection.body[: settings.REJECTED_MAX_BYTES],
-                byte_count=rejection.byte_count,
-                first_received_at=rejection.received_at,
-            )
-            _forget_oldest(rejection.device)
-    except IntegrityError:  # another process was as quick
-        known.update(times=F("times") + 1, **news)
+    _, is_new = RejectedBatch.objects.defer("body").update_or_create(
+        device=rejection.device,
+        digest=hashlib.sha256(rejection.body).digest(),
+        code=rejection.code,
+        defaults=news | {"times": F("times") + 1},
+        create_defaults=news
+        | {
+            "tenant_id": rejection.device.tenant_id,
+            "body": body,
+            "byte_count": len(rejection.body),
+            "first_received_at": rejection.received_at,
+        },
+    )
+    if is_new:
+        _forget_oldest(rejection.device)
 
 
 def _forget_oldest(device: Device) -> None:

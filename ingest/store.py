@@ -1,6 +1,6 @@
 """The only writer: batches go into the database here, several in one transaction."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from django.db import InterfaceError, OperationalError, connection
 
@@ -16,8 +16,8 @@ from ingest.models import IngestBatch
 class Outcome:
     """What became of a group of batches: who was refused after all, and the alerts that are new, in id order."""
 
-    refused: dict[int, Exception] = field(default_factory=dict)
-    alerts: list[NewAlert] = field(default_factory=list)
+    refused: dict[int, Exception]
+    alerts: list[NewAlert]
 
 
 def store_batches(batches: list[Batch]) -> Outcome:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-from datetime import datetime
 from typing import Any, cast
 
 from django.conf import settings
@@ -17,6 +16,7 @@ from devices.models import DeviceKey
 from ingest.backlog import Share
 from ingest.batch import Batch, Rejected, check_batch, check_leniently, dump
 from ingest.body import read_body
+from ingest.errors import InvalidEvents
 from ingest.headers import idempotency_key, prefers_lenient, source_address
 from ingest.limiter import limiter
 from ingest.questions import ask_database
@@ -62,29 +62,25 @@ class IngestView(APIView):
         key = await self._authenticate()
         with Share() as share:
             self.body = await read_body(request._request, settings.INGEST_MAX_BYTES, share)
-            if prefers_lenient(self.request._request.META):
-                return await self._post_leniently(key)
-            batch = check_batch(self.body, key, source_address(self.request._request.META), timezone.now())
-        await self._store(batch)
-        return HttpResponse(status=204)
-
-    async def _post_leniently(self, key: DeviceKey) -> HttpResponse:
-        """204 where all events are stored, else 200 with the errors of those that are not, and are kept as rejected."""
-        batch, rejected = check_leniently(self.body, key, source_address(self.request._request.META), timezone.now())
+        lenient, rejected = prefers_lenient(self._meta), None
+        if lenient:
+            batch, rejected = check_leniently(self.body, key, source_address(self._meta), timezone.now())
+        else:
+            batch = check_batch(self.body, key, source_address(self._meta), timezone.now())
+        batch.idempotency_key = idempotency_key(self._meta)
+        limiter.take(batch)
         if rejected:
-            await ask_database(keep, self._rejected_events(batch, rejected))  # first: a fault in between loses nothing
-        await self._store(batch)
-        headers = {"Preference-Applied": "handling=lenient"}
+            await ask_database(keep, rejected_events(batch, rejected))  # first: a fault in between loses nothing
+        await writer.store(batch)
+        headers = {"Preference-Applied": "handling=lenient"} if lenient else None
         if not rejected:
             return HttpResponse(status=204, headers=headers)
-        counts = {"accepted": len(batch.events), "rejected": len(rejected.items)}
-        body = json.dumps(counts | {"errors": rejected.errors})
-        return HttpResponse(body, content_type="application/json", headers=headers)
+        answer = {"accepted": len(batch.events), "rejected": len(rejected.items), "errors": rejected.errors}
+        return HttpResponse(json.dumps(answer), content_type="application/json", headers=headers)
 
-    async def _store(self, batch: Batch) -> None:
-        batch.idempotency_key = idempotency_key(self.request._request.META)
-        limiter.take(batch)
-        await writer.store(batch)
+    @property
+    def _meta(self) -> dict[str, Any]:
+        return self.request._request.META  # DRF's request would look for it twice
 
     async def _authenticate(self) -> DeviceKey:
         """DRF's, but a key that is known needs no thread."""
@@ -94,23 +90,6 @@ class IngestView(APIView):
         else:
             self.request.auth = known
         return cast("DeviceKey", self.request.auth)
-
-    def _rejected_events(self, batch: Batch, rejected: Rejected) -> Rejection:
-        """Those of a lenient batch that are not stored: a body of their own, with the errors by index in that."""
-        places: dict[object, int] = {}
-        errors = [e | {"index": places.setdefault(e["index"], len(places))} for e in rejected.errors]
-        body = dump(rejected.items)
-        return Rejection(
-            device=batch.key.device,
-            source=batch.source,
-            received_at=batch.received_at,
-            status=200,
-            code="invalid_events",
-            detail=f"{len(rejected.items)} of {len(rejected.items) + len(batch.events)} events were not stored.",
-            errors=errors,
-            body=body,
-            byte_count=len(body),
-        )
 
     async def _note_refusal(self, response: HttpResponse) -> None:
         """The device may never show its answer to anybody, so that staff must find the reason here."""
@@ -123,19 +102,33 @@ class IngestView(APIView):
         if key is None or response.status_code not in KEPT:
             return
         try:
-            await ask_database(keep, self._refused_body(key, timezone.now(), json.loads(response.content)))
+            await ask_database(keep, self._refused_body(key, json.loads(response.content)))
         except Exception:  # the device has its answer all the same
             logger.exception("A refused batch could not be kept")
 
-    def _refused_body(self, key: DeviceKey, now: datetime, problem: dict[str, Any]) -> Rejection:
+    def _refused_body(self, key: DeviceKey, problem: dict[str, Any]) -> Rejection:
         return Rejection(
             device=key.device,
-            source=source_address(self.request._request.META),
-            received_at=now,
+            source=source_address(self._meta),
+            received_at=timezone.now(),
             status=problem["status"],
             code=problem["code"],
             detail=problem["detail"],
             errors=problem.get("errors", []),
             body=self.body,
-            byte_count=len(self.body),
         )
+
+
+def rejected_events(batch: Batch, rejected: Rejected) -> Rejection:
+    """Those of a lenient batch that are not stored: a body of their own, with the errors by index in that."""
+    places: dict[object, int] = {}
+    return Rejection(
+        device=batch.key.device,
+        source=batch.source,
+        received_at=batch.received_at,
+        status=200,
+        code=InvalidEvents.default_code,
+        detail=f"{len(rejected.items)} of {len(rejected.items) + len(batch.events)} events were not stored.",
+        errors=[e | {"index": places.setdefault(e["index"], len(places))} for e in rejected.errors],
+        body=dump(rejected.items),
+    )

@@ -165,12 +165,12 @@ def _store_group(group: list[Job]) -> None:
 
 def _without_those_given_up(group: list[Job]) -> list[Job]:
     """Nobody waits for these any more: their devices will come again."""
-    given_up = [job for job in group if job.future.done()]
-    _settle(given_up, [None] * len(given_up))
-    return [job for job in group if not job.future.done()] if given_up else group
+    given_up = {job for job in group if job.future.done()}  # looked at once: the loop may give up another meanwhile
+    _settle(list(given_up), [None] * len(given_up))
+    return [job for job in group if job not in given_up]
 
 
-def _settle(group: list[Job], errors: Sequence[Exception | None]) -> None:
+def _settle(group: Sequence[Job], errors: Sequence[Exception | None]) -> None:
     """Let the requests go on, each loop's by one call: waking a loop costs more than the rest of it."""
     by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[None], Exception | None]]] = {}
     for job, error in zip(group, errors, strict=True):

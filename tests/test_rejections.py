@@ -197,6 +197,26 @@ def test_the_good_events_of_a_lenient_batch_are_stored_and_the_others_kept(serve
     assert (rejected.status, rejected.code, rejected.times) == (200, "invalid_events", 2)
 
 
+def test_the_bad_events_of_a_lenient_batch_are_kept_whole(start_server, transactional_db, key):
+    """Its device forgets them: a limit on what is kept of a refused body must not cut them."""
+    server = start_server(REJECTED_MAX_BYTES="100")
+    bad = [BAD | {"note": "x" * 100} for _ in range(10)]
+    assert server.post(key, [log(), *bad], headers=LENIENT).status_code == 200
+    rejected = RejectedBatch.objects.get()
+    assert json.loads(bytes(rejected.body)) == bad
+    assert rejected.is_whole
+    server.stop()
+
+
+def test_nothing_is_kept_of_a_lenient_batch_that_must_come_again(server, key, device_key):
+    device_key.device.events_per_second, device_key.device.burst = 1, 1
+    device_key.device.save()
+    server.post(key, [log() for _ in range(20)])
+    assert server.post(key, [log(), BAD], headers=LENIENT).status_code == 429
+    assert server.post(key, [alert(), BAD], headers=LENIENT | named("a b")).status_code == 400
+    assert [rejected.code for rejected in RejectedBatch.objects.all()] == ["invalid_idempotency_key"]
+
+
 def test_a_lenient_batch_without_errors_is_as_any_other(server, key):
     answer = server.post(key, [log(), log()], headers=LENIENT)
     assert (answer.status_code, answer.content) == (204, b"")

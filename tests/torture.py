@@ -31,7 +31,6 @@ DEVICES, PAGES = 8, 3
 PATIENCE = 15.0  # seconds that a device waits for an answer: one that stays away longer is a fault
 CATCH_UP = 30.0  # seconds that a page may take for what it has missed, once all is well
 SERVE = ["-m", "uvicorn", "--no-access-log", "--log-level", "warning", "--timeout-graceful-shutdown", "10"]
-SERVICE_RESTART = 1012  # the close code of a server that is told to stop: come again
 
 
 @dataclass
@@ -78,20 +77,19 @@ class Site:
     """The server processes and what they stand on."""
 
     def __init__(self) -> None:
-        self.stack = servers.STACK
-        if self.stack == "servers":
+        if servers.STACK == "servers":
             self.database, self.redis = servers.PostgreSQL(), servers.start_redis_server()
             os.environ |= {"DATABASE_URL": self.database.url, "REDIS_URL": self.redis.connection_url}
         servers.complete_environment()
         os.environ["LOG_LEVEL"] = "CRITICAL"
         self.keys, self.cookies = make_devices_and_analysts()
         # SQLite and the in-memory layer belong to one process.
-        self.processes = [Process() for _ in range(2 if self.stack == "servers" else 1)]
+        self.processes = [Process() for _ in range(2 if servers.STACK == "servers" else 1)]
 
     @property
     def faults(self) -> dict[Callable[[], Awaitable[None]], int]:
         """What may happen in a round, by weight."""
-        if self.stack != "servers":
+        if servers.STACK != "servers":
             return {self.kill: 8, self.stop: 2}
         return {
             self.kill: 12, self.kill_all: 2, self.stop: 2, self.stop_database: 2, self.crash_database: 2,
