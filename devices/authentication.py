@@ -26,12 +26,15 @@ class KnownKeys:
 
     def get(self, digest: str) -> DeviceKey | None:
         key, until = self._keys.get(digest, (None, 0.0))
-        return key if time.monotonic() < until and key is not None and key.is_usable(timezone.now()) else None
+        return key if time.monotonic() < until else None
 
     def add(self, key: DeviceKey) -> None:
         if len(self._keys) >= KNOWN_AT_MOST:
             self.clear()
-        self._keys[key.digest] = (key, time.monotonic() + KNOWN_FOR)
+        seconds = KNOWN_FOR
+        if key.expires_at is not None:
+            seconds = min(seconds, (key.expires_at - timezone.now()).total_seconds())
+        self._keys[key.digest] = (key, time.monotonic() + seconds)
 
     def clear(self, **kwargs: object) -> None:
         self._keys.clear()

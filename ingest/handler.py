@@ -23,6 +23,8 @@ logger = logging.getLogger("ingest")
 
 PATH = "/v1/ingest"
 BODY_RATE = 500  # bytes a second that a body must come by, after INGEST_BODY_SECONDS: an uplink may be thin
+NO_CONTENT = {"type": "http.response.start", "status": 204, "headers": []}
+NO_BODY = {"type": "http.response.body", "body": b""}
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -81,13 +83,11 @@ class IngestHandler:
     """The ASGI application for `PATH`. `problem` makes an error response of (status, code, detail)."""
 
     def __init__(self, problem: Callable[[int, str, str], HttpResponse]) -> None:
-        self.view: Any = IngestView.as_view()
         self.problem = problem
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         try:
-            request = StreamedRequest(scope, receive)
-            response = await self.view(request)
+            response = await IngestView().answer(StreamedRequest(scope, receive))
         except ClientDisconnected:
             return
         except Exception:
@@ -96,8 +96,12 @@ class IngestHandler:
         await send_response(response, send)
 
 
-async def send_response(response: HttpResponse, send: Send) -> None:
-    """Send `response` to an ASGI server."""
+async def send_response(response: HttpResponse | None, send: Send) -> None:
+    """Send `response`, or a 204 in place of None, to an ASGI server."""
+    if response is None:
+        await send(NO_CONTENT)
+        await send(NO_BODY)
+        return
     if response.status_code == 204:
         del response["Content-Type"]  # there is no content
     else:

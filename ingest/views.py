@@ -2,11 +2,11 @@
 
 import json
 import logging
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
-from django.utils import timezone
 from rest_framework.exceptions import MethodNotAllowed
 from rest_framework.request import Request
 from rest_framework.views import APIView
@@ -41,9 +41,12 @@ class IngestView(APIView):
     async def dispatch(  # type: ignore[override]
         self, request: HttpRequest, *args: object, **kwargs: object
     ) -> HttpResponse:
-        """DRF's dispatch for an async handler, without content negotiation: a 204 has no content."""
-        self.args, self.kwargs = args, kwargs
-        self.request = self.initialize_request(request, *args, **kwargs)
+        """DRF's dispatch where Django's own handler serves."""
+        return await self.answer(request) or HttpResponse(status=204)
+
+    async def answer(self, request: HttpRequest) -> HttpResponse | None:
+        """The response, without content negotiation; None for the usual one, a 204 that has nothing to say."""
+        self.request = self.initialize_request(request)
         try:
             if self.request.method != "POST":
                 raise MethodNotAllowed(str(self.request.method))
@@ -58,29 +61,28 @@ class IngestView(APIView):
             # It leads back to the view and the request: each would wait for the garbage collector.
             self.request.parser_context.clear()
 
-    async def post(self, request: Request) -> HttpResponse:
+    async def post(self, request: Request) -> HttpResponse | None:
         key = await self._authenticate()
         with Share() as share:
             self.body = await read_body(request._request, settings.INGEST_MAX_BYTES, share)
-        lenient, rejected = prefers_lenient(self._meta), None
+        headers, now = request._request.META, datetime.now(UTC)
+        lenient, rejected = prefers_lenient(headers), None
         if lenient:
-            batch, rejected = check_leniently(self.body, key, source_address(self._meta), timezone.now())
+            batch, rejected = check_leniently(self.body, key, source_address(headers), now)
         else:
-            batch = check_batch(self.body, key, source_address(self._meta), timezone.now())
-        batch.idempotency_key = idempotency_key(self._meta)
+            batch = check_batch(self.body, key, source_address(headers), now)
+        batch.idempotency_key = idempotency_key(headers)
         limiter.take(batch)
         if rejected:
             await ask_database(keep, rejected_events(batch, rejected))  # first: a fault in between loses nothing
         await writer.store(batch)
-        headers = {"Preference-Applied": "handling=lenient"} if lenient else None
+        if not lenient:
+            return None
+        applied = {"Preference-Applied": "handling=lenient"}
         if not rejected:
-            return HttpResponse(status=204, headers=headers)
+            return HttpResponse(status=204, headers=applied)
         answer = {"accepted": len(batch.events), "rejected": len(rejected.items), "errors": rejected.errors}
-        return HttpResponse(json.dumps(answer), content_type="application/json", headers=headers)
-
-    @property
-    def _meta(self) -> dict[str, Any]:
-        return self.request._request.META  # DRF's request would look for it twice
+        return HttpResponse(json.dumps(answer), content_type="application/json", headers=applied)
 
     async def _authenticate(self) -> DeviceKey:
         """DRF's, but a key that is known needs no thread."""
@@ -109,8 +111,8 @@ class IngestView(APIView):
     def _refused_body(self, key: DeviceKey, problem: dict[str, Any]) -> Rejection:
         return Rejection(
             device=key.device,
-            source=source_address(self._meta),
-            received_at=timezone.now(),
+            source=source_address(self.request.META),
+            received_at=datetime.now(UTC),
             status=problem["status"],
             code=problem["code"],
             detail=problem["detail"],

@@ -25,6 +25,7 @@ from ingest.writer import writer  # noqa: E402
 from ingestcloud.problems import problem  # noqa: E402
 
 ingest_application = IngestHandler(problem)
+GARBAGE = 50_000  # objects more than there were, before the collector looks for those that nobody needs
 CLOSE = {"Connection": "close"}  # the body is not read, and must not be taken for the next request
 
 
@@ -57,9 +58,11 @@ async def lifespan(
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
-            # What is loaded by now stays; looking through it again and again would be the longest pauses.
+            # What is loaded by now stays; looking through it again and again would be the longest pauses. A request
+            # leaves nothing to collect, and by the usual threshold the search is a twentieth of the work.
             gc.collect()
             gc.freeze()
+            gc.set_threshold(GARBAGE)
         if message["type"] == "lifespan.shutdown":
             await asyncio.to_thread(writer.close)
             await refused_keys.write()
