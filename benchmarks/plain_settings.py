@@ -3,3 +3,6 @@
 from ingestcloud.settings import *  # noqa: F403
 
 ROOT_URLCONF = "benchmarks.plain_app"
+
+# Sixteen clients wait for its ten connections, each for seconds.
+DATABASES["default"]["OPTIONS"]["pool"]["timeout"] = 60  # noqa: F405
