@@ -8,10 +8,10 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesCheckboxFilter
+from unfold.contrib.filters.admin import ChoicesCheckboxFilter
 
 from alerts.models import SecurityAlert, Severity, Status
-from devices.admin_tools import BoundedAdmin, ReceivedFilter, badge
+from devices.admin_tools import BoundedAdmin, ReceivedFilter, RelatedFilter, badge
 
 SEVERITIES = {
     Severity.CRITICAL: "danger",
@@ -32,8 +32,8 @@ class SecurityAlertAdmin(BoundedAdmin):
     list_filter = (
         ("severity", ChoicesCheckboxFilter),
         ("status", ChoicesCheckboxFilter),
-        ("tenant", AutocompleteSelectFilter),
-        ("device", AutocompleteSelectFilter),
+        ("tenant", RelatedFilter),
+        ("device", RelatedFilter),
         ("received_at", ReceivedFilter),
     )
     search_fields = ("title", "source_ip", "destination_ip")

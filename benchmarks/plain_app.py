@@ -17,7 +17,8 @@ from rest_framework.response import Response  # noqa: E402
 from rest_framework.views import APIView  # noqa: E402
 
 from alerts.models import SecurityAlert  # noqa: E402
-from devices.models import DeviceKey, key_digest  # noqa: E402
+from devices.keys import key_digest  # noqa: E402
+from devices.models import DeviceKey  # noqa: E402
 from ingest.models import IngestBatch, IngestEvent  # noqa: E402
 from ingest.serializers import EventSerializer  # noqa: E402
 

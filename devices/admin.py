@@ -1,4 +1,4 @@
-"""Staff pages for tenants, devices and device keys.
+"""Staff pages for tenants and devices. Those of keys are in `admin_device_keys` and `admin_provisioning`.
 
 Nobody deletes a tenant or a device here: events, batches and alerts carry their ids unchecked by the database, and
 would be left without an owner. A device that is gone has its keys revoked.
@@ -6,7 +6,7 @@ would be left without an owner. A device that is gone has its keys revoked.
 
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.db.models import Count, ForeignKey, Q, QuerySet
 from django.forms import ModelChoiceField, ModelForm
 from django.http import HttpRequest
@@ -14,13 +14,14 @@ from django.utils import timezone
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
-from unfold.contrib.filters.admin import AllValuesCheckboxFilter, AutocompleteSelectFilter, RadioFilter
+from unfold.contrib.filters.admin import AllValuesCheckboxFilter, RadioFilter
 
-from devices.admin_keys import ChangesKeys, IssuesKeys, revoke_key
-from devices.admin_tools import TenantScoped, ago, badge, exact, link_to
-from devices.models import ONLINE_WITHIN, Device, DeviceKey, Module, Tenant, usable_at
+from devices import admin_provisioning  # noqa: F401  registers its pages
+from devices.admin_device_keys import IssuesKeys
+from devices.admin_tools import RelatedFilter, TenantScoped, ago, badge, exact, link_to
+from devices.keys import usable_at
+from devices.models import ONLINE_WITHIN, Device, Module, Tenant
 
-KEY_STATES = {"active": "success", "expired": "warning", "revoked": "danger"}
 MODULES = dict.fromkeys((module.label for module in Module), "primary")
 ONLINE_STATES = {"online": "success", "offline": None, "never seen": "warning"}
 
@@ -53,25 +54,6 @@ class OnlineFilter(RadioFilter):
         return queryset.filter(wanted.get(self.value(), Q()))
 
 
-class KeyStateFilter(RadioFilter):
-    """The states as `DeviceKey.state` has them, asked of the database."""
-
-    title = "state"
-    parameter_name = "state"
-
-    def lookups(self, request: HttpRequest, model_admin: ModelAdmin) -> list[tuple[str, str]]:
-        return [(state, state.title()) for state in KEY_STATES]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
-        now = timezone.now()
-        wanted = {
-            "active": usable_at(now),
-            "expired": Q(expires_at__lte=now, revoked_at=None),
-            "revoked": Q(revoked_at__isnull=False),
-        }
-        return queryset.filter(wanted.get(self.value(), Q()))
-
-
 class NeverDeleted(ModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -80,6 +62,7 @@ class NeverDeleted(ModelAdmin):
 @admin.register(Tenant)
 class TenantAdmin(NeverDeleted, TenantScoped):
     tenant_lookup = "pk"
+    ordering = ("slug",)  # what counts its devices has no order of its own
     list_display = ("name", "slug", "modules", "device_count", "member_names")
     list_filter = (ModuleFilter,)
     search_fields = ("name", "slug")
@@ -117,7 +100,7 @@ class TenantAdmin(NeverDeleted, TenantScoped):
 @admin.register(Device)
 class DeviceAdmin(IssuesKeys, NeverDeleted, TenantScoped):
     list_display = ("name", "tenant", "online", "last_seen", "type", "location", "active_keys")
-    list_filter = (("tenant", AutocompleteSelectFilter), OnlineFilter, ("type", AllValuesCheckboxFilter))
+    list_filter = (("tenant", RelatedFilter), OnlineFilter, ("type", AllValuesCheckboxFilter))
     list_filter_submit = True
     list_select_related = ("tenant",)
     list_per_page = 50
@@ -128,9 +111,9 @@ class DeviceAdmin(IssuesKeys, NeverDeleted, TenantScoped):
         ("type", "location"),
         ("events_per_second", "burst"),
         ("online", "last_seen"),
-        "created",
+        ("created", "registered"),
     )
-    readonly_fields = ("online", "last_seen", "created")
+    readonly_fields = ("online", "last_seen", "created", "registered")
     change_form_outer_after_template = "admin/devices/device/keys.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
@@ -167,65 +150,10 @@ class DeviceAdmin(IssuesKeys, NeverDeleted, TenantScoped):
     def active_keys(self, device: Any) -> int:
         return device.active_keys
 
+    @admin.display(description="registered with")
+    def registered(self, device: Device) -> SafeString | str:
+        return link_to(device.registered_with) if device.registered_with else "added by hand"
 
-@admin.register(DeviceKey)
-class DeviceKeyAdmin(ChangesKeys, TenantScoped):
-    """Keys are looked at here and ended; they are made on their device's page, where the plaintext is shown."""
-
-    tenant_lookup = "device__tenant"
-    list_display = ("prefix", "state_label", "device_link", "tenant", "created", "expires", "last_used")
-    list_filter = (KeyStateFilter, ("device", AutocompleteSelectFilter), ("device__tenant", AutocompleteSelectFilter))
-    list_filter_submit = True
-    list_select_related = ("device__tenant",)
-    list_per_page = 50
-    search_fields = ("prefix__startswith",)
-    search_help_text = "How the key starts, such as dvc_Ab3"
-    fields = (("prefix", "state_label"), ("device_link", "tenant"), ("created", "expires"), ("last_used", "revoked"))
-    actions = ("revoke_selected",)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: DeviceKey | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: DeviceKey | None = None) -> bool:
-        return False
-
-    def has_view_permission(self, request: HttpRequest, obj: DeviceKey | None = None) -> bool:
-        return request.user.has_perm("devices.view_devicekey") or self.has_revoke_permission(request)
-
-    @admin.action(description="Revoke the selected device keys", permissions=["revoke"])
-    def revoke_selected(self, request: HttpRequest, queryset: QuerySet) -> None:
-        keys = list(queryset.filter(revoked_at=None))
-        for key in keys:
-            revoke_key(request, key)
-        self.message_user(request, f"{len(keys)} device keys revoked.", messages.SUCCESS)
-
-    @admin.display(description="state")
-    def state_label(self, key: DeviceKey) -> SafeString:
-        return badge(key.state, KEY_STATES)
-
-    @admin.display(description="device")
-    def device_link(self, key: DeviceKey) -> SafeString:
-        return link_to(key.device)
-
-    @admin.display(description="tenant")
-    def tenant(self, key: DeviceKey) -> str:
-        return key.device.tenant.name
-
-    @admin.display(description="created", ordering="created_at")
-    def created(self, key: DeviceKey) -> str:
-        return exact(key.created_at)
-
-    @admin.display(description="expires", ordering="expires_at")
-    def expires(self, key: DeviceKey) -> str:
-        return exact(key.expires_at) if key.expires_at else "never"
-
-    @admin.display(description="last used", ordering="last_used_at")
-    def last_used(self, key: DeviceKey) -> str:
-        return ago(key.last_used_at)
-
-    @admin.display(description="revoked")
-    def revoked(self, key: DeviceKey) -> str:
-        return exact(key.revoked_at) if key.revoked_at else "no"
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """A provisioning key's page leads to the devices that came by it."""
+        return lookup == "registered_with__exact" or super().lookup_allowed(lookup, value, request)

@@ -1,189 +1,170 @@
-"""Issuing, rotating and revoking device keys in the admin.
+"""What the admin pages of all keys share: their lists, revoking them, and the one page that shows a plaintext.
 
 A plaintext is in the answer to the POST that made it and nowhere else: not in a message (a cookie), not in the
 log of changes, not behind an address that can be opened again.
 """
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, cast
 
 from django import forms
-from django.contrib import messages
-from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
+from django.contrib import admin, messages
+from django.contrib.admin.models import CHANGE, LogEntry
 from django.db import transaction
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
-from unfold.admin import ModelAdmin
+from django.utils.safestring import SafeString
+from unfold.contrib.filters.admin import RadioFilter
 from unfold.decorators import action
 from unfold.enums import ActionVariant
-from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
 
-from devices.admin_tools import exact, page
-from devices.models import Device, DeviceKey
+from devices.admin_tools import TenantScoped, ago, badge, exact, page
+from devices.models import DeviceKey, ProvisioningKey
 
-# Checked by has_…_permission methods below: unfold asks the database for a permission that is given by its full
-# name, already in the system checks, so before `migrate` has made the tables.
-MAY_ISSUE = ("devices.change_device", "devices.add_devicekey")
-MAY_REVOKE = ("devices.change_devicekey",)
-MAY_ROTATE = ("devices.add_devicekey", "devices.change_devicekey")
-LONGEST_OVERLAP = 24 * 90  # hours
+AnyKey = DeviceKey | ProvisioningKey
+KEY_STATES = {"active": "success", "expired": "warning", "used up": None, "revoked": "danger"}
 
 
-class IssueForm(forms.Form):
-    expires_at = forms.DateTimeField(
-        label="Expires (UTC)",
-        required=False,
-        widget=UnfoldAdminTextInputWidget({"type": "datetime-local"}),
-        help_text="Leave it empty for a key that is good until it is revoked or rotated.",
-    )
+class KeyStateFilter(RadioFilter):
+    title = "state"
+    parameter_name = "state"
 
-    def clean_expires_at(self) -> datetime | None:
-        expires_at = self.cleaned_data["expires_at"]
-        if expires_at is not None and expires_at <= timezone.now():
-            raise forms.ValidationError("A key that has expired already would be of no use. Choose a time to come.")
-        return expires_at
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple[str, str]]:
+        return [(state, state.capitalize()) for state in cast("type[AnyKey]", model_admin.model).STATES]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet:
+        return queryset.in_state(self.value()) if self.value() in queryset.model.STATES else queryset
 
 
-class RotateForm(forms.Form):
-    overlap = forms.IntegerField(
-        label="Hours that the old key stays good",
-        min_value=0,
-        max_value=LONGEST_OVERLAP,
-        initial=24,
-        widget=UnfoldAdminIntegerFieldWidget,
-        help_text="Time to change the device over. 0 refuses the old key at once.",
-    )
+def in_the_future(moment: datetime | None) -> datetime | None:
+    """`moment`, the end of a key's life. Raises ValidationError where that is over."""
+    if moment is not None and moment <= timezone.now():
+        raise forms.ValidationError("A key that has expired already would be of no use. Choose a time to come.")
+    return moment
 
 
-def until(key: DeviceKey) -> str:
+def until(key: AnyKey) -> str:
     return exact(key.expires_at) if key.expires_at else "revoked or rotated"
 
 
-def log_key(request: HttpRequest, key: DeviceKey, flag: int, what: str) -> None:
-    """Note who did what to `key`, in its own history and in its device's, where people look."""
+def log_key(request: HttpRequest, key: AnyKey, flag: int, what: str) -> None:
+    """Note who did what to `key`, in its own history and in its owner's, where people look."""
     user_id = cast(int, request.user.pk)  # the admin lets nobody anonymous come here
+    owner: Model = key.owner
+    name = str(key._meta.verbose_name).capitalize()
     LogEntry.objects.log_actions(user_id, [key], flag, f"{what}.", single_object=True)
-    LogEntry.objects.log_actions(user_id, [key.device], CHANGE, f"Device key {key}: {what}.", single_object=True)
+    LogEntry.objects.log_actions(user_id, [owner], CHANGE, f"{name} {key}: {what}.", single_object=True)
 
 
-def revoke_key(request: HttpRequest, key: DeviceKey) -> None:
-    with transaction.atomic():
-        key.revoke()
-        log_key(request, key, CHANGE, "Revoked")
+def page_of(row: Model) -> str:
+    return reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", args=[row.pk])
 
 
-def page_of(device: Device) -> str:
-    return reverse("admin:devices_device_change", args=[device.pk])
-
-
-def plaintext_page(request: HttpRequest, model_admin: ModelAdmin, key: DeviceKey, plaintext: str) -> TemplateResponse:
+def plaintext_page(
+    request: HttpRequest, model_admin: admin.ModelAdmin, template: str, key: AnyKey, plaintext: str, **context: Any
+) -> TemplateResponse:
     """The only page that ever shows `plaintext`. No cache may keep it."""
-    response = page(
-        request, model_admin, "admin/devices/devicekey/issued.html",
-        title="Device key issued", device=key.device, key=key, plaintext=plaintext,
-        ingest_url=request.build_absolute_uri(reverse("ingest")),
-    )  # fmt: skip
+    title = f"{str(key._meta.verbose_name).capitalize()} issued"
+    response = page(request, model_admin, template, title=title, key=key, plaintext=plaintext, **context)
     response["Cache-Control"] = "no-store"
     return response
 
 
-class IssuesKeys(ModelAdmin):
-    """The part of a device's page that gives it a key."""
+class KeyAdmin(TenantScoped):
+    """Keys are looked at and ended. `revoke_template` explains what that does."""
 
-    actions_detail = ("issue_key",)
+    model: type[AnyKey]
+    revoke_template: str
+    list_filter_submit = True
+    list_per_page = 50
+    search_help_text = "How the key starts"
+    actions = ("revoke_selected",)
+    actions_detail: tuple[str, ...] = ("revoke",)
 
-    def has_issue_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
-        return request.user.has_perms(MAY_ISSUE)
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
 
-    @action(
-        description="Issue device key",
-        url_path="issue-key",
-        icon="key",
-        variant=ActionVariant.PRIMARY,
-        permissions=["issue"],
-    )
-    def issue_key(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        device = self.get_object(request, object_id)
-        if device is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
-        form = IssueForm(request.POST) if request.method == "POST" else IssueForm()
-        if request.method != "POST" or not form.is_valid():
-            return page(
-                request, self, "admin/devices/devicekey/issue.html",
-                title=f"Issue a device key for {device}", device=device, form=form, back_url=page_of(device),
-            )  # fmt: skip
-        with transaction.atomic():
-            key, plaintext = DeviceKey.objects.issue(device, form.cleaned_data["expires_at"])
-            log_key(request, key, ADDITION, f"Issued, good until {until(key)}")
-        return plaintext_page(request, self, key, plaintext)
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
 
-    def response_add(self, request: HttpRequest, obj: Device, post_url_continue: str | None = None) -> HttpResponse:
-        """A device without a key is of no use, so that comes next."""
-        leads_elsewhere = {"_addanother", "_continue", "_popup"} & request.POST.keys()
-        if leads_elsewhere or not self.has_issue_permission(request):
-            return super().response_add(request, obj, post_url_continue)
-        self.message_user(request, f"{obj} was added. It needs a device key to send.", messages.SUCCESS)
-        return HttpResponseRedirect(reverse("admin:devices_device_issue_key", args=[obj.pk]))
-
-
-class ChangesKeys(ModelAdmin):
-    """The parts of a key's page that end it."""
-
-    actions_detail = ("rotate", "revoke")
-
-    def has_rotate_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
-        return request.user.has_perms(MAY_ROTATE)
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm(f"devices.view_{self.opts.model_name}") or self.has_revoke_permission(request)
 
     def has_revoke_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
-        return request.user.has_perms(MAY_REVOKE)
+        return request.user.has_perm(f"devices.change_{self.opts.model_name}")
 
     def get_actions_detail(self, request: HttpRequest, object_id: str) -> list[Any]:
         """There is nothing left to do to a key that is revoked or expired."""
         key = self.get_object(request, object_id)
         return super().get_actions_detail(request, object_id) if key and key.state == "active" else []
 
-    @action(description="Rotate", url_path="rotate", icon="autorenew", permissions=["rotate"])
-    def rotate(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        return self._end_key(request, object_id, RotateForm, "admin/devices/devicekey/rotate.html", self._rotate)
+    @admin.action(description="Revoke the selected keys", permissions=["revoke"])
+    def revoke_selected(self, request: HttpRequest, queryset: QuerySet) -> None:
+        keys = list(queryset.filter(revoked_at=None))
+        for key in keys:
+            self.revoke_key(request, key)
+        self.message_user(request, f"{len(keys)} {self.opts.verbose_name_plural} revoked.", messages.SUCCESS)
+
+    def revoke_key(self, request: HttpRequest, key: AnyKey) -> None:
+        with transaction.atomic():
+            key.revoke()
+            log_key(request, key, CHANGE, "Revoked")
 
     @action(description="Revoke", url_path="revoke", icon="block", variant=ActionVariant.DANGER, permissions=["revoke"])
     def revoke(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        return self._end_key(request, object_id, forms.Form, "admin/devices/devicekey/revoke.html", self._revoke)
+        return self.end_key(request, object_id, "Revoke", forms.Form, self.revoke_template, self._revoke)
 
-    def _end_key(
+    def end_key(
         self,
         request: HttpRequest,
         object_id: str,
+        verb: str,
         form_class: type[forms.Form],
         template: str,
-        act: Callable[[HttpRequest, DeviceKey, forms.Form], HttpResponse],
+        act: Callable[[HttpRequest, Any, forms.Form], HttpResponse],
     ) -> HttpResponse:
-        """Ask on GET, act on POST. The row is locked: of two people who rotate a key, the second is told so."""
+        """Ask on GET, act on POST. The row is locked: of two people who end a key, the second is told so."""
         with transaction.atomic():
             found = self.get_queryset(request).select_related(None).select_for_update()
             key = found.filter(pk=object_id).first() if object_id.isdecimal() else None
             if key is None:
                 return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+            name = f"the {self.opts.verbose_name} {key}"
             if key.state != "active":
-                self.message_user(request, f"The device key {key} is {key.state} already.", messages.WARNING)
-                return HttpResponseRedirect(page_of(key.device))
+                self.message_user(request, f"{name.capitalize()} is {key.state} already.", messages.WARNING)
+                return HttpResponseRedirect(page_of(key.owner))
             form = form_class(request.POST) if request.method == "POST" else form_class()
             if request.method == "POST" and form.is_valid():
                 return act(request, key, form)
-        title = f"{template.rpartition('/')[2].removesuffix('.html').title()} the device key {key}"
-        back_url = page_of(key.device)
-        return page(request, self, template, title=title, key=key, device=key.device, form=form, back_url=back_url)
+        return page(
+            request, self, template, title=f"{verb} {name}", key=key, form=form, back_url=page_of(key.owner)
+        )  # fmt: skip
 
-    def _rotate(self, request: HttpRequest, key: DeviceKey, form: forms.Form) -> HttpResponse:
-        successor, plaintext = key.rotate(timedelta(hours=form.cleaned_data["overlap"]))
-        log_key(request, key, CHANGE, f"Rotated, good until {until(key)}; its successor is {successor}")
-        log_key(request, successor, ADDITION, f"Issued as the successor of {key}")
-        return plaintext_page(request, self, successor, plaintext)
+    def _revoke(self, request: HttpRequest, key: AnyKey, form: forms.Form) -> HttpResponse:
+        self.revoke_key(request, key)
+        self.message_user(request, f"The {self.opts.verbose_name} {key} is revoked.", messages.SUCCESS)
+        return HttpResponseRedirect(page_of(key.owner))
 
-    def _revoke(self, request: HttpRequest, key: DeviceKey, form: forms.Form) -> HttpResponse:
-        revoke_key(request, key)
-        self.message_user(request, f"The device key {key} is revoked.", messages.SUCCESS)
-        return HttpResponseRedirect(page_of(key.device))
+    @admin.display(description="state")
+    def state_label(self, key: AnyKey) -> SafeString:
+        return badge(key.state, KEY_STATES)
+
+    @admin.display(description="created", ordering="created_at")
+    def created(self, key: AnyKey) -> str:
+        return exact(key.created_at)
+
+    @admin.display(description="expires", ordering="expires_at")
+    def expires(self, key: AnyKey) -> str:
+        return exact(key.expires_at) if key.expires_at else "never"
+
+    @admin.display(description="last used", ordering="last_used_at")
+    def last_used(self, key: AnyKey) -> str:
+        return ago(key.last_used_at)
+
+    @admin.display(description="revoked")
+    def revoked(self, key: AnyKey) -> str:
+        return exact(key.revoked_at) if key.revoked_at else "no"

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, time, timedelta
-from typing import Any
+from typing import Any, cast
 
 from django.contrib import admin
 from django.contrib.humanize.templatetags.humanize import naturaltime
 from django.core.exceptions import ObjectDoesNotExist
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
+from django.forms import ModelChoiceField
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
@@ -18,7 +19,8 @@ from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
-from unfold.contrib.filters.admin import RangeDateTimeFilter
+from unfold.contrib.filters.admin import AutocompleteSelectFilter, RangeDateTimeFilter
+from unfold.contrib.filters.forms import AutocompleteDropdownForm
 from unfold.views import ChangeList
 
 from devices.models import Tenant
@@ -74,6 +76,23 @@ class TenantScoped(ModelAdmin):
         if request.user.is_superuser:
             return queryset
         return queryset.filter(**{f"{self.tenant_lookup}__in": Tenant.objects.for_user(request.user)})
+
+
+class RelatedForm(AutocompleteDropdownForm):
+    """Names what is chosen as its own list would: unfold's names the rows of all tenants."""
+
+    def __init__(
+        self, request: HttpRequest, name: str, label: str, choices: tuple, field: Any, *args: Any, **kwargs: Any
+    ):
+        super().__init__(request, name, label, choices, field, *args, **kwargs)
+        pages = admin.site.get_model_admin(field.remote_field.model)
+        cast("ModelChoiceField", self.fields[name]).queryset = pages.get_queryset(request)
+
+
+class RelatedFilter(AutocompleteSelectFilter):
+    """The rows of a tenant or a device, chosen by a search."""
+
+    form_class = RelatedForm
 
 
 def first_id(rows: QuerySet, field: str, value: Any, end: int) -> int:
@@ -163,6 +182,11 @@ class BoundedChangeList(ChangeList):
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: list[str | None] | None = None) -> QuerySet:
         queryset = super().get_queryset(request, exclude_parameters)
+        start, end = self.id_range()
+        return queryset.filter(pk__gte=start, pk__lt=end)
+
+    def id_range(self) -> tuple[int, int]:
+        """The ids to look through, first included and last not."""
         rows = self.model._default_manager.all()
         end = next_id(rows)
         ranges = [spec.id_range(rows, end) for spec in self.filter_specs if hasattr(spec, "id_range")]
@@ -171,7 +195,7 @@ class BoundedChangeList(ChangeList):
             start = end - LOOK_THROUGH
             left_out = rows.filter(pk__lt=start).order_by("-pk")
             self.looks_back_to = left_out.values_list("received_at", flat=True).first()
-        return queryset.filter(pk__gte=start, pk__lt=end)
+        return start, end
 
     def get_ordering(self, request: HttpRequest, queryset: QuerySet) -> list[str]:
         return ["-pk"]  # whatever ?o= says: any other order would sort the table

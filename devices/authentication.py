@@ -1,4 +1,4 @@
-"""Who is sending: the device key in the `X-Device-Key` header."""
+"""Who is sending: the key in the `X-Device-Key` or the `X-Provisioning-Key` header."""
 
 import time
 
@@ -9,7 +9,8 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
-from devices.models import KEY_START, Device, DeviceKey, Tenant, key_digest
+from devices.keys import key_digest
+from devices.models import Device, DeviceKey, ProvisioningKey, Tenant
 
 KNOWN_FOR = 10.0  # seconds that a key found is trusted without asking the database again
 KNOWN_AT_MOST = 10_000
@@ -77,6 +78,28 @@ class DeviceKeyAuthentication(BaseAuthentication):
     @staticmethod
     def _digest(request: Request) -> str:
         plaintext = request.META.get("HTTP_X_DEVICE_KEY", "")
-        if not plaintext.startswith(KEY_START):
+        if not plaintext.startswith(DeviceKey.START):
             raise InvalidDeviceKey
         return key_digest(plaintext)
+
+
+class InvalidProvisioningKey(AuthenticationFailed):
+    """401, the same for an unknown, revoked, expired, used up or malformed key."""
+
+    default_code = "invalid_provisioning_key"
+    default_detail = "The X-Provisioning-Key header is missing, or its key is not valid."
+
+
+class ProvisioningKeyAuthentication(BaseAuthentication):
+    """`request.auth` is the ProvisioningKey. Whether it has a use left is seen when it is used."""
+
+    def authenticate(self, request: Request) -> tuple[AnonymousUser, ProvisioningKey]:
+        digest = key_digest(request.META.get("HTTP_X_PROVISIONING_KEY", ""))
+        key = ProvisioningKey.objects.usable().select_related("tenant").filter(digest=digest).first()
+        if key is None:
+            raise InvalidProvisioningKey
+        return AnonymousUser(), key
+
+    def authenticate_header(self, request: Request) -> str:
+        """Makes the refusal a 401 with this `WWW-Authenticate`."""
+        return 'ProvisioningKey realm="devices"'

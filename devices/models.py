@@ -1,17 +1,15 @@
-"""Tenants, their modules and members, devices and device keys."""
+"""Tenants, their modules and members, devices, and the keys of both."""
 
-import hashlib
-import secrets
 from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils import timezone
 
-KEY_START = "dvc_"
-KEY_PREFIX_LENGTH = 12
+from devices.keys import Key, KeyQuerySet
+
 ONLINE_WITHIN = timedelta(minutes=5)
 LAST_USE_EVERY = timedelta(minutes=1)
 
@@ -101,6 +99,9 @@ class Device(models.Model):
         validators=[MinValueValidator(1)],
         help_text="How many events it may send at once before that limit holds. Empty: the site's limit.",
     )
+    registered_with = models.ForeignKey(
+        "ProvisioningKey", on_delete=models.PROTECT, null=True, editable=False, related_name="devices"
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     last_seen_at = models.DateTimeField(null=True, blank=True, editable=False)
 
@@ -118,21 +119,7 @@ class Device(models.Model):
         return self.last_seen_at is not None and self.last_seen_at > timezone.now() - ONLINE_WITHIN
 
 
-def key_digest(plaintext: str) -> str:
-    """What is stored of a device key. A plain SHA-256 is enough: the key has 256 random bits of its own."""
-    return hashlib.sha256(plaintext.encode()).hexdigest()
-
-
-def usable_at(moment: datetime, path: str = "") -> Q:
-    """The condition of a usable key; `path` leads to the keys from another model, as `keys__` does."""
-    endless_or_later = Q(**{f"{path}expires_at": None}) | Q(**{f"{path}expires_at__gt": moment})
-    return endless_or_later & Q(**{f"{path}revoked_at": None})
-
-
-class DeviceKeyQuerySet(models.QuerySet["DeviceKey"]):
-    def usable(self, now: datetime | None = None) -> "DeviceKeyQuerySet":
-        return self.filter(usable_at(now or timezone.now()))
-
+class DeviceKeyQuerySet(KeyQuerySet):
     def used(self, key_ids, now: datetime) -> None:
         """Note that keys were used, in one update and at most once a minute each."""
         stale = Q(last_used_at=None) | Q(last_used_at__lt=now - LAST_USE_EVERY)
@@ -140,50 +127,22 @@ class DeviceKeyQuerySet(models.QuerySet["DeviceKey"]):
 
     def issue(self, device: Device, expires_at: datetime | None = None) -> tuple["DeviceKey", str]:
         """Make a key for `device` and return it with its plaintext, which exists nowhere else."""
-        plaintext = KEY_START + secrets.token_urlsafe(32)
-        key = self.create(
-            device=device,
-            prefix=plaintext[:KEY_PREFIX_LENGTH],
-            digest=key_digest(plaintext),
-            expires_at=expires_at,
-        )
-        return key, plaintext
+        return self.issue_key(device=device, expires_at=expires_at)
 
 
-class DeviceKey(models.Model):
-    """The secret that identifies one device. Only its SHA-256 is stored; revocation is one way."""
+class DeviceKey(Key):
+    """The secret that identifies one device."""
+
+    START = "dvc_"
 
     device = models.ForeignKey(Device, on_delete=models.PROTECT, related_name="keys")
-    prefix = models.CharField(max_length=KEY_PREFIX_LENGTH, help_text="How the key starts, to tell it from others.")
-    digest = models.CharField(max_length=64, unique=True, editable=False)
-    created_at = models.DateTimeField(auto_now_add=True)
-    expires_at = models.DateTimeField(null=True, blank=True)
-    revoked_at = models.DateTimeField(null=True, blank=True)
-    last_used_at = models.DateTimeField(null=True, blank=True)
 
     objects = DeviceKeyQuerySet.as_manager()
 
-    class Meta:
-        ordering = ["-created_at", "-id"]
-
-    def __str__(self) -> str:
-        return f"{self.prefix}…"
-
     @property
-    def state(self) -> str:
-        """`revoked`, `expired` or `active`."""
-        if self.revoked_at is not None:
-            return "revoked"
-        return "active" if self.is_usable(timezone.now()) else "expired"
-
-    def is_usable(self, now: datetime) -> bool:
-        return self.revoked_at is None and (self.expires_at is None or self.expires_at > now)
-
-    def revoke(self) -> None:
-        """Refuse the key from now on. Revoking twice keeps the first moment."""
-        if self.revoked_at is None:
-            self.revoked_at = timezone.now()
-            self.save(update_fields=["revoked_at"])
+    def owner(self) -> Device:
+        """Whose history tells what became of the key."""
+        return self.device
 
     def rotate(self, overlap: timedelta) -> tuple["DeviceKey", str]:
         """Issue a successor; this key stays good for `overlap`, so that the device can be changed over."""
@@ -192,3 +151,52 @@ class DeviceKey(models.Model):
             self.expires_at = end
             self.save(update_fields=["expires_at"])
         return DeviceKey.objects.issue(self.device)
+
+
+class ProvisioningKeyQuerySet(KeyQuerySet):
+    def in_state(self, state: str) -> "ProvisioningKeyQuerySet":
+        left = Q(use_count__lt=F("usage_limit"))
+        if state == "used up":
+            return super().in_state("active").exclude(left)
+        found = super().in_state(state)
+        return found.filter(left) if state == "active" else found
+
+    def use(self, key: "ProvisioningKey") -> bool:
+        """Count one use of `key`, in the transaction that is open. False where it has none left, or is refused.
+
+        One update that looks and counts: of two uses at the same moment, the second waits for the first to end.
+        """
+        left = self.usable().filter(pk=key.pk, use_count__lt=F("usage_limit"))
+        return left.update(use_count=F("use_count") + 1, last_used_at=timezone.now()) == 1
+
+    def issue(
+        self, tenant: Tenant, label: str, usage_limit: int = 1, expires_at: datetime | None = None
+    ) -> tuple["ProvisioningKey", str]:
+        """Make a key for devices of `tenant` and return it with its plaintext, which exists nowhere else."""
+        return self.issue_key(tenant=tenant, label=label, usage_limit=usage_limit, expires_at=expires_at)
+
+
+class ProvisioningKey(Key):
+    """The secret with which new devices of a tenant register themselves, so many times and no more."""
+
+    START = "prv_"
+    STATES = (*Key.STATES, "used up")
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="provisioning_keys")
+    label = models.CharField(max_length=200, help_text="What it is for, such as the site or the delivery.")
+    usage_limit = models.PositiveIntegerField(
+        default=1, validators=[MinValueValidator(1)], help_text="How many devices may register with it."
+    )
+    use_count = models.PositiveIntegerField(default=0, editable=False)
+
+    objects = ProvisioningKeyQuerySet.as_manager()
+
+    @property
+    def owner(self) -> Tenant:
+        """Whose history tells what became of the key."""
+        return self.tenant
+
+    @property
+    def state(self) -> str:
+        state = super().state
+        return "used up" if state == "active" and self.use_count >= self.usage_limit else state

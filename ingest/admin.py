@@ -11,9 +11,9 @@ from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesCheckboxFilter, TextFilter
+from unfold.contrib.filters.admin import ChoicesCheckboxFilter, TextFilter
 
-from devices.admin_tools import BoundedAdmin, ReceivedFilter, badge, first_id, related
+from devices.admin_tools import BoundedAdmin, ReceivedFilter, RelatedFilter, badge, first_id, related
 from ingest import admin_rejected  # noqa: F401  it registers its own
 from ingest.models import IngestBatch, IngestEvent, Kind
 
@@ -55,8 +55,8 @@ class IngestEventAdmin(BoundedAdmin):
     list_display = ("event_id", "kind_label", "tenant_link", "device_link", "summary", "received")
     list_filter = (
         ("kind", ChoicesCheckboxFilter),
-        ("tenant", AutocompleteSelectFilter),
-        ("device", AutocompleteSelectFilter),
+        ("tenant", RelatedFilter),
+        ("device", RelatedFilter),
         ("received_at", ReceivedFilter),
         BatchFilter,
     )
@@ -109,8 +109,8 @@ class IngestBatchAdmin(BoundedAdmin):
         "received",
     )
     list_filter = (
-        ("tenant", AutocompleteSelectFilter),
-        ("device", AutocompleteSelectFilter),
+        ("tenant", RelatedFilter),
+        ("device", RelatedFilter),
         ("received_at", ReceivedFilter),
     )
     fields = (

@@ -14,11 +14,11 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from rest_framework.exceptions import APIException
-from unfold.contrib.filters.admin import AllValuesCheckboxFilter, AutocompleteSelectFilter
+from unfold.contrib.filters.admin import AllValuesCheckboxFilter
 from unfold.decorators import action
 from unfold.enums import ActionVariant
 
-from devices.admin_tools import SentByDevices, badge, exact, page
+from devices.admin_tools import RelatedFilter, SentByDevices, badge, exact, page
 from ingest.models import RejectedBatch
 from ingest.rejections import oldest_kept, send_again
 
@@ -32,8 +32,8 @@ class RejectedBatchAdmin(SentByDevices):
     list_display = ("received", "tenant_link", "device_link", "reason", "detail", "times", "size")
     list_filter = (
         ("code", AllValuesCheckboxFilter),
-        ("tenant", AutocompleteSelectFilter),
-        ("device", AutocompleteSelectFilter),
+        ("tenant", RelatedFilter),
+        ("device", RelatedFilter),
     )
     list_filter_submit = True
     list_per_page = 50

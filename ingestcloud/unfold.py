@@ -82,6 +82,7 @@ UNFOLD = {
                     page("Tenants", "domain", "devices.tenant"),
                     page("Devices", "router", "devices.device"),
                     page("Device keys", "key", "devices.devicekey"),
+                    page("Provisioning keys", "vpn_key", "devices.provisioningkey"),
                 ],
             },
             {

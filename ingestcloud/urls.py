@@ -15,5 +15,6 @@ urlpatterns = [
     path("logout/", LogoutView.as_view(), name="logout"),
     path("admin/", admin.site.urls),
     path("alerts/", include("alerts.urls")),
+    path("", include("devices.urls")),
     path("", include("ingest.urls")),
 ]

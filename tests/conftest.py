@@ -4,11 +4,15 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission, User
 from django.core.management import call_command
 from django.test import Client
+from django.utils import timezone
 
+from alerts.models import SecurityAlert
 from devices.authentication import known_keys
 from devices.models import Device, DeviceKey, Tenant
+from ingest.models import IngestBatch, IngestEvent
 from tests.live import Server
 
 counter = itertools.count(1)
@@ -113,3 +117,53 @@ def log_in(db):
         return f"{settings.SESSION_COOKIE_NAME}={client.cookies[settings.SESSION_COOKIE_NAME].value}"
 
     return log_in
+
+
+@pytest.fixture
+def admin_user(db) -> User:
+    """pytest-django's own, but for the password: hashing one takes longer than most of these tests."""
+    return User.objects.create_superuser("admin")
+
+
+@pytest.fixture
+def staff(db):
+    """Logs in a member of staff with the permissions named, and no other."""
+
+    def make(*permissions: str, tenants: tuple[Tenant, ...] = ()) -> Client:
+        user = User.objects.create_user(f"staff-{User.objects.count()}", is_staff=True)
+        user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+        user.tenants.set(tenants)
+        client = Client()
+        client.force_login(user)
+        return client
+
+    return make
+
+
+@pytest.fixture
+def store(device_key):
+    """Stores events of one batch as they lie in the database."""
+
+    def store(count: int = 1, **fields) -> list[IngestEvent]:
+        owner = {"tenant_id": device_key.device.tenant_id, "device_id": device_key.device_id}
+        now = fields.pop("received_at", timezone.now())
+        digest = IngestBatch.objects.count().to_bytes(32)
+        batch = IngestBatch.objects.create(
+            digest=digest, event_count=count, alert_count=0, byte_count=200 * count, received_at=now, **owner
+        )
+        values = owner | {"batch": batch, "kind": "log", "data": {"level": "info"}, "timestamp": now} | fields
+        return IngestEvent.objects.bulk_create(IngestEvent(received_at=now, **values) for _ in range(count))
+
+    return store
+
+
+@pytest.fixture
+def make_alert(device_key):
+    def make(**fields) -> SecurityAlert:
+        now = timezone.now()
+        fields = {"title": "Port scan", "severity": "high", "tenant": device_key.device.tenant} | fields
+        return SecurityAlert.objects.create(
+            device=device_key.device, batch_id=1, timestamp=now, received_at=now, **fields
+        )
+
+    return make

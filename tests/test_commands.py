@@ -11,13 +11,13 @@ from django.core.management import CommandError, call_command
 from dotenv import dotenv_values
 
 from alerts.models import SecurityAlert
-from devices.models import KEY_START, Device, DeviceKey, Module, Tenant
+from devices.models import Device, DeviceKey, Module, Tenant
 from ingest.models import IngestEvent
 from ingestcloud.write_env import write_env
 
 pytestmark = pytest.mark.django_db
 
-DEMO_KEY = KEY_START + "only-for-tests-0123456789"
+DEMO_KEY = DeviceKey.START + "only-for-tests-0123456789"
 DEMO_PASSWORD = "a password for tests"
 
 
@@ -77,7 +77,7 @@ class TestCreateDevice:
         said = run("create_device", "acme", "press-01", "--type", "edge", "--location", "Hall 3")
         key = DeviceKey.objects.get()
         device = Device.objects.get()
-        assert said.startswith(KEY_START)
+        assert said.startswith(DeviceKey.START)
         assert said == said.strip() + "\n"
         assert key.digest not in said
         assert (device.tenant.slug, device.name, device.type, device.location) == ("acme", "press-01", "edge", "Hall 3")
@@ -199,5 +199,5 @@ class TestWriteEnv:
         given = dotenv_values(folder / ".env")
         assert given["ALLOWED_HOSTS"] == "localhost,127.0.0.1,[::1]"
         assert len(given["SECRET_KEY"]) > 50
-        assert given["DEMO_DEVICE_KEY"].startswith(KEY_START)
+        assert given["DEMO_DEVICE_KEY"].startswith(DeviceKey.START)
         assert dj_database_url.parse(given["DATABASE_URL"])["NAME"] == str(folder / "ingestcloud.sqlite3")

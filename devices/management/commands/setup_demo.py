@@ -11,7 +11,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 from django.utils import timezone
 
-from devices.models import KEY_PREFIX_LENGTH, KEY_START, Device, DeviceKey, Module, Tenant, key_digest
+from devices.keys import PREFIX_LENGTH, key_digest
+from devices.models import Device, DeviceKey, Module, Tenant
 
 ADMIN = "admin"
 # One line, so that it can be pasted anywhere. Its timestamps are new each time: a repeat would be stored once.
@@ -50,8 +51,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, port: int, **options: Any) -> None:
         plaintext, password = demo_secret("DEMO_DEVICE_KEY"), demo_secret("DEMO_ADMIN_PASSWORD")
-        if not plaintext.startswith(KEY_START):
-            raise CommandError(f"DEMO_DEVICE_KEY must start with {KEY_START}.")
+        if not plaintext.startswith(DeviceKey.START):
+            raise CommandError(f"DEMO_DEVICE_KEY must start with {DeviceKey.START}.")
         check_port(port)
         with transaction.atomic():
             key = make_key(make_device(), plaintext)
@@ -100,7 +101,7 @@ def make_device() -> Device:
 def make_key(device: Device, plaintext: str) -> DeviceKey:
     """The key that `plaintext` is. One that was revoked stays so: revocation is one way."""
     key, _ = DeviceKey.objects.get_or_create(
-        digest=key_digest(plaintext), defaults={"device": device, "prefix": plaintext[:KEY_PREFIX_LENGTH]}
+        digest=key_digest(plaintext), defaults={"device": device, "prefix": plaintext[:PREFIX_LENGTH]}
     )
     return key
 

@@ -1,0 +1,134 @@
+"""Device keys in the admin: issued on their device's page, looked at, rotated and revoked on their own."""
+
+from datetime import datetime, timedelta
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.models import ADDITION, CHANGE
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.safestring import SafeString
+from unfold.admin import ModelAdmin
+from unfold.decorators import action
+from unfold.enums import ActionVariant
+from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
+
+from devices.admin_keys import KeyAdmin, KeyStateFilter, in_the_future, log_key, page_of, plaintext_page, until
+from devices.admin_tools import RelatedFilter, link_to, page
+from devices.models import Device, DeviceKey
+
+# Checked by has_…_permission methods below: unfold asks the database for a permission that is given by its full
+# name, already in the system checks, so before `migrate` has made the tables.
+MAY_ISSUE = ("devices.change_device", "devices.add_devicekey")
+MAY_ROTATE = ("devices.add_devicekey", "devices.change_devicekey")
+LONGEST_OVERLAP = 24 * 90  # hours
+
+
+class IssueForm(forms.Form):
+    expires_at = forms.DateTimeField(
+        label="Expires (UTC)",
+        required=False,
+        widget=UnfoldAdminTextInputWidget({"type": "datetime-local"}),
+        help_text="Leave it empty for a key that is good until it is revoked or rotated.",
+    )
+
+    def clean_expires_at(self) -> datetime | None:
+        return in_the_future(self.cleaned_data["expires_at"])
+
+
+class RotateForm(forms.Form):
+    overlap = forms.IntegerField(
+        label="Hours that the old key stays good",
+        min_value=0,
+        max_value=LONGEST_OVERLAP,
+        initial=24,
+        widget=UnfoldAdminIntegerFieldWidget,
+        help_text="Time to change the device over. 0 refuses the old key at once.",
+    )
+
+
+def issued_page(request: HttpRequest, model_admin: ModelAdmin, key: DeviceKey, plaintext: str) -> TemplateResponse:
+    ingest_url = request.build_absolute_uri(reverse("ingest"))
+    template = "admin/devices/devicekey/issued.html"
+    return plaintext_page(request, model_admin, template, key, plaintext, ingest_url=ingest_url)
+
+
+class IssuesKeys(ModelAdmin):
+    """The part of a device's page that gives it a key."""
+
+    actions_detail = ("issue_key",)
+
+    def has_issue_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        return request.user.has_perms(MAY_ISSUE)
+
+    @action(
+        description="Issue device key",
+        url_path="issue-key",
+        icon="key",
+        variant=ActionVariant.PRIMARY,
+        permissions=["issue"],
+    )
+    def issue_key(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        device = self.get_object(request, object_id)
+        if device is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        form = IssueForm(request.POST) if request.method == "POST" else IssueForm()
+        if request.method != "POST" or not form.is_valid():
+            return page(
+                request, self, "admin/devices/devicekey/issue.html",
+                title=f"Issue a device key for {device}", device=device, form=form, back_url=page_of(device),
+            )  # fmt: skip
+        with transaction.atomic():
+            key, plaintext = DeviceKey.objects.issue(device, form.cleaned_data["expires_at"])
+            log_key(request, key, ADDITION, f"Issued, good until {until(key)}")
+        return issued_page(request, self, key, plaintext)
+
+    def response_add(self, request: HttpRequest, obj: Device, post_url_continue: str | None = None) -> HttpResponse:
+        """A device without a key is of no use, so that comes next."""
+        leads_elsewhere = {"_addanother", "_continue", "_popup"} & request.POST.keys()
+        if leads_elsewhere or not self.has_issue_permission(request):
+            return super().response_add(request, obj, post_url_continue)
+        self.message_user(request, f"{obj} was added. It needs a device key to send.", messages.SUCCESS)
+        return HttpResponseRedirect(reverse("admin:devices_device_issue_key", args=[obj.pk]))
+
+
+@admin.register(DeviceKey)
+class DeviceKeyAdmin(KeyAdmin):
+    """Keys are looked at here and ended; they are made on their device's page, where the plaintext is shown."""
+
+    tenant_lookup = "device__tenant"
+    revoke_template = "admin/devices/devicekey/revoke.html"
+    list_display = ("prefix", "state_label", "device_link", "tenant", "created", "expires", "last_used")
+    list_filter = (KeyStateFilter, ("device", RelatedFilter), ("device__tenant", RelatedFilter))
+    list_select_related = ("device__tenant",)
+    search_fields = ("prefix__startswith",)
+    search_help_text = "How the key starts, such as dvc_Ab3"
+    fields = (("prefix", "state_label"), ("device_link", "tenant"), ("created", "expires"), ("last_used", "revoked"))
+    actions_detail = ("rotate", "revoke")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_rotate_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        return request.user.has_perms(MAY_ROTATE)
+
+    @action(description="Rotate", url_path="rotate", icon="autorenew", permissions=["rotate"])
+    def rotate(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        template = "admin/devices/devicekey/rotate.html"
+        return self.end_key(request, object_id, "Rotate", RotateForm, template, self._rotate)
+
+    def _rotate(self, request: HttpRequest, key: DeviceKey, form: forms.Form) -> HttpResponse:
+        successor, plaintext = key.rotate(timedelta(hours=form.cleaned_data["overlap"]))
+        log_key(request, key, CHANGE, f"Rotated, good until {until(key)}; its successor is {successor}")
+        log_key(request, successor, ADDITION, f"Issued as the successor of {key}")
+        return issued_page(request, self, successor, plaintext)
+
+    @admin.display(description="device")
+    def device_link(self, key: DeviceKey) -> SafeString:
+        return link_to(key.device)
+
+    @admin.display(description="tenant")
+    def tenant(self, key: DeviceKey) -> str:
+        return key.device.tenant.name

@@ -1,0 +1,75 @@
+"""Provisioning keys in the admin: made by their own form, whose answer is the only page that shows the plaintext."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.models import ADDITION
+from django.db.models import ForeignKey
+from django.forms import ModelChoiceField, ModelForm
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from devices.admin_keys import KeyAdmin, KeyStateFilter, in_the_future, log_key, plaintext_page, until
+from devices.admin_tools import RelatedFilter, link_to
+from devices.models import ProvisioningKey, Tenant
+
+
+class ProvisioningKeyForm(ModelForm):
+    def clean_expires_at(self) -> Any:
+        return in_the_future(self.cleaned_data["expires_at"])
+
+
+@admin.register(ProvisioningKey)
+class ProvisioningKeyAdmin(KeyAdmin):
+    form = ProvisioningKeyForm
+    revoke_template = "admin/devices/provisioningkey/revoke.html"
+    list_display = ("label", "prefix", "state_label", "tenant_link", "uses", "expires", "last_used", "created")
+    list_filter = (KeyStateFilter, ("tenant", RelatedFilter))
+    list_select_related = ("tenant",)
+    search_fields = ("label", "prefix__startswith")
+    search_help_text = "The label, or how the key starts, such as prv_Ab3"
+    autocomplete_fields = ("tenant",)
+    fields = (
+        ("label", "tenant_link"),
+        ("prefix", "state_label"),
+        ("uses", "registered"),
+        ("created", "expires"),
+        ("last_used", "revoked"),
+    )
+
+    def get_fields(self, request: HttpRequest, obj: ProvisioningKey | None = None) -> Any:
+        return self.fields if obj else (("tenant", "label"), ("usage_limit", "expires_at"))
+
+    def formfield_for_foreignkey(self, db_field: ForeignKey, request: HttpRequest, **kwargs: Any) -> ModelChoiceField:
+        return super().formfield_for_foreignkey(
+            db_field, request, queryset=Tenant.objects.for_user(request.user), **kwargs
+        )
+
+    def save_model(self, request: HttpRequest, obj: Any, form: ModelForm, change: bool) -> None:
+        """There is nothing to change, so this is a new one."""
+        key, obj.plaintext = ProvisioningKey.objects.issue(**form.cleaned_data)
+        obj.pk, obj.prefix = key.pk, key.prefix
+
+    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> None:
+        uses = f"{obj.usage_limit} devices" if obj.usage_limit > 1 else "one device"
+        log_key(request, obj, ADDITION, f"Issued for {uses}, good until {until(obj)}")
+
+    def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
+        template = "admin/devices/provisioningkey/issued.html"
+        register_url = request.build_absolute_uri(reverse("register"))
+        return plaintext_page(request, self, template, obj, obj.plaintext, register_url=register_url)
+
+    @admin.display(description="tenant")
+    def tenant_link(self, key: ProvisioningKey) -> SafeString:
+        return link_to(key.tenant)
+
+    @admin.display(description="used", ordering="use_count")
+    def uses(self, key: ProvisioningKey) -> str:
+        return f"{key.use_count} of {key.usage_limit}"
+
+    @admin.display(description="devices")
+    def registered(self, key: ProvisioningKey) -> SafeString:
+        url = reverse("admin:devices_device_changelist", query={"registered_with__exact": key.pk})
+        return format_html('<a class="text-link" href="{}">{} registered</a>', url, key.devices.count())

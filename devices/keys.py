@@ -1,0 +1,82 @@
+"""What all keys have in common: a secret that is shown once, and of which only the SHA-256 is stored."""
+
+import hashlib
+import secrets
+from datetime import datetime
+from typing import Any, ClassVar, Self
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+PREFIX_LENGTH = 12
+
+
+def key_digest(plaintext: str) -> str:
+    """What is stored of a key. A plain SHA-256 is enough: the key has 256 random bits of its own."""
+    return hashlib.sha256(plaintext.encode()).hexdigest()
+
+
+def usable_at(moment: datetime, path: str = "") -> Q:
+    """The condition of a usable key; `path` leads to the keys from another model, as `keys__` does."""
+    endless_or_later = Q(**{f"{path}expires_at": None}) | Q(**{f"{path}expires_at__gt": moment})
+    return endless_or_later & Q(**{f"{path}revoked_at": None})
+
+
+class KeyQuerySet(models.QuerySet[Any]):
+    def usable(self, now: datetime | None = None) -> Self:
+        return self.filter(usable_at(now or timezone.now()))
+
+    def in_state(self, state: str) -> Self:
+        """Those whose `state` is this one of the model's STATES, asked of the database."""
+        now = timezone.now()
+        wanted = {
+            "active": usable_at(now),
+            "expired": Q(expires_at__lte=now, revoked_at=None),
+            "revoked": Q(revoked_at__isnull=False),
+        }
+        return self.filter(wanted[state])
+
+    def issue_key(self, **fields: Any) -> tuple[Any, str]:
+        """Make a key and return it with its plaintext, which exists nowhere else."""
+        plaintext = self.model.START + secrets.token_urlsafe(32)
+        return self.create(prefix=plaintext[:PREFIX_LENGTH], digest=key_digest(plaintext), **fields), plaintext
+
+
+class Key(models.Model):
+    """A secret with an optional end. Revocation is one way."""
+
+    START: ClassVar[str]  # how a plaintext begins, so that it is known for what it is wherever it turns up
+    STATES: ClassVar[tuple[str, ...]] = ("active", "expired", "revoked")
+
+    prefix = models.CharField(
+        max_length=PREFIX_LENGTH, editable=False, help_text="How the key starts, to tell it from others."
+    )
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField("expires (UTC)", null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        abstract = True
+        ordering = ["-created_at", "-id"]
+
+    def __str__(self) -> str:
+        return f"{self.prefix}…"
+
+    @property
+    def state(self) -> str:
+        """One of STATES."""
+        if self.revoked_at is not None:
+            return "revoked"
+        return "active" if self.is_usable(timezone.now()) else "expired"
+
+    def is_usable(self, now: datetime) -> bool:
+        return self.revoked_at is None and (self.expires_at is None or self.expires_at > now)
+
+    def revoke(self) -> None:
+        """Refuse the key from now on. Revoking twice keeps the first moment."""
+        if self.revoked_at is None:
+            self.revoked_at = timezone.now()
+            self.save(update_fields=["revoked_at"])

@@ -1,0 +1,36 @@
+"""`manage.py create_provisioning_key TENANT LABEL`."""
+
+from argparse import ArgumentParser
+from datetime import timedelta
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
+
+from devices.management.commands.create_tenant import explain
+from devices.models import ProvisioningKey, Tenant
+
+
+class Command(BaseCommand):
+    help = "Make a key with which devices register themselves, and print it: it is shown this once and stored nowhere."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("tenant", help="the tenant's slug")
+        parser.add_argument("label", help="what it is for, such as the site or the delivery")
+        parser.add_argument("--uses", type=int, default=1, help="how many devices may register with it (default: 1)")
+        parser.add_argument("--days", type=int, help="days that it is good for (default: until it is used up)")
+
+    def handle(self, *args: Any, tenant: str, label: str, uses: int, days: int | None, **options: Any) -> None:
+        owner = Tenant.objects.filter(slug=tenant).first()
+        if owner is None:
+            raise CommandError(f"There is no tenant {tenant!r}. Make it with: manage.py create_tenant {tenant}")
+        if days is not None and not 1 <= days <= 36_500:
+            raise CommandError("--days must be between 1 and 36500.")
+        try:
+            ProvisioningKey(tenant=owner, label=label, usage_limit=uses).clean_fields(exclude=["prefix", "digest"])
+        except ValidationError as error:
+            raise CommandError(explain(error)) from error
+        expires_at = None if days is None else timezone.now() + timedelta(days=days)
+        _, plaintext = ProvisioningKey.objects.issue(owner, label, uses, expires_at)
+        self.stdout.write(plaintext)

@@ -1,0 +1,164 @@
+"""Events and batches in the admin."""
+
+import re
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from alerts.models import SecurityAlert
+from devices import admin_tools
+from devices.models import Device, DeviceKey, Tenant
+from ingest.models import IngestBatch, IngestEvent
+from tests.admin_pages import list_of, page_of, rows_shown
+
+pytestmark = pytest.mark.django_db
+
+HOSTILE = {"message": "</pre><script>alert('x')</script>", "city": "Zürich"}
+
+
+def test_events_and_batches_are_read_only(admin_client, store):
+    event = store()[0]
+    for row in (event, event.batch):
+        assert admin_client.get(list_of(row).rstrip("/") + "/add/").status_code == 403
+        assert admin_client.post(page_of(row), {"kind": "telemetry"}).status_code == 403
+        assert admin_client.post(page_of(row).replace("/change/", "/delete/"), {"post": "yes"}).status_code == 403
+    admin_client.post(list_of(event), {"action": "delete_selected", "_selected_action": [event.pk], "post": "yes"})
+    assert IngestEvent.objects.values_list("kind", flat=True).get() == "log"
+
+
+def test_hostile_data_is_text_on_a_page(admin_client, store, make_alert):
+    event = store(data=HOSTILE)[0]
+    alert = make_alert(title=HOSTILE["message"], description=HOSTILE["message"])
+    for address in (page_of(event), list_of(event), page_of(alert), list_of(alert)):
+        text = admin_client.get(address).text
+        assert "<script>alert" not in text
+        assert "&lt;/pre&gt;&lt;script&gt;alert" in text
+
+
+def test_the_page_of_an_event_shows_its_data_readably(admin_client, store):
+    assert "Zürich" in admin_client.get(page_of(store(data=HOSTILE)[0])).text
+
+
+def test_a_list_reads_only_the_start_of_the_data(admin_client, store):
+    store(data={"message": "x" * 5000 + "the end"})
+    text = admin_client.get(list_of(IngestEvent)).text
+    assert "xxx" in text
+    assert "the end" not in text
+
+
+def test_rows_whose_device_and_tenant_are_gone_are_still_shown(admin_client, store, make_alert):
+    event, alert = store()[0], make_alert()
+    for rows in (IngestEvent.objects, IngestBatch.objects, SecurityAlert.objects):
+        rows.update(device=987654, tenant=876543)
+    IngestEvent.objects.update(batch=765432)
+    for row in (event, event.batch, alert):
+        for address in (list_of(row), page_of(row)):
+            response = admin_client.get(address)
+            assert response.status_code == 200
+            assert "#987654 (gone)" in response.text
+            assert "#876543 (gone)" in response.text
+
+
+def test_the_events_of_a_batch_are_one_link_away(admin_client, store):
+    store(3)
+    events = store(4)
+    store(2)
+    link = re.search(r'href="([^"]+\?batch=\d+)"', admin_client.get(page_of(events[0].batch)).text)[1]
+    assert rows_shown(admin_client.get(link)) == [event.pk for event in reversed(events)]
+
+
+def test_the_events_of_a_batch_are_found_far_back(admin_client, store, monkeypatch):
+    monkeypatch.setattr("ingest.admin.NEAR", 20)
+    monkeypatch.setattr(admin_tools, "LOOK_THROUGH", 20)
+    batches = [store(7)[0].batch for _ in range(30)]
+    for batch in batches[::7]:
+        assert len(rows_shown(admin_client.get(list_of(IngestEvent), {"batch": batch.pk}))) == 7
+
+
+def test_events_are_found_by_the_time_they_came(admin_client, store, monkeypatch):
+    start = timezone.now().replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=40)
+    days = [store(received_at=start + timedelta(days=day))[0].pk for day in range(20)]
+    monkeypatch.setattr(admin_tools, "LOOK_THROUGH", 10)
+    wanted = {
+        "received_at_from_0": f"{start + timedelta(days=3):%Y-%m-%d}",
+        "received_at_to_0": f"{start + timedelta(days=5):%Y-%m-%d}",
+    }
+    assert rows_shown(admin_client.get(list_of(IngestEvent), wanted)) == days[5:2:-1]
+    wanted["received_at_from_1"] = "12:30:00"
+    assert rows_shown(admin_client.get(list_of(IngestEvent), wanted)) == days[5:3:-1]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"received_at_from_0": "2026-02-31"},
+        {"received_at_to_0": "9999-12-31", "received_at_to_1": "x"},
+        {"received_at_from_0": "0001-01-01"},
+        {"batch": "x"},
+        {"batch": "9" * 30},
+        {"batch": "-1"},
+        {"kind__exact": "x"},
+        {"o": "1.-3.2"},
+        {"p": "x"},
+        {"_facets": "True"},
+    ],
+)
+def test_nonsense_in_the_address_is_no_crash(admin_client, store, query):
+    store()
+    assert admin_client.get(list_of(IngestEvent), query, follow=True).status_code == 200
+
+
+def test_a_filter_looks_through_the_newest_rows_and_says_so(admin_client, store, monkeypatch):
+    monkeypatch.setattr(admin_tools, "LOOK_THROUGH", 5)
+    old, new = store(3, kind="telemetry"), store(5)
+    response = admin_client.get(list_of(IngestEvent), {"kind__exact": "telemetry"})
+    assert rows_shown(response) == []
+    assert "Looked through the newest rows, back to" in response.text
+    response = admin_client.get(list_of(IngestEvent), {"kind__exact": "log"})
+    assert rows_shown(response) == [event.pk for event in reversed(new)]
+    assert old[0].pk not in rows_shown(response)
+
+
+@pytest.mark.parametrize("model", [IngestEvent, IngestBatch, SecurityAlert])
+@pytest.mark.parametrize("query", [{}, {"tenant__id__exact": "1"}, {"o": "2"}, {"_facets": "True"}])
+def test_nothing_is_counted_or_sorted_without_a_bound(admin_client, store, make_alert, model, query):
+    store(2)
+    make_alert()
+    with CaptureQueriesContext(connection) as queries:
+        assert admin_client.get(list_of(model), query).status_code == 200
+    table = model._meta.db_table
+    asked = [query["sql"] for query in queries if f'FROM "{table}"' in query["sql"]]
+    assert any("COUNT(" in sql for sql in asked)
+    for sql in asked:
+        assert re.search(rf'ORDER BY ("{table}"."id"|1) (ASC|DESC)', sql), sql
+        assert " LIMIT " in sql or f'"{table}"."id" >= ' in sql, sql
+        assert "COUNT(" not in sql or f" LIMIT {admin_tools.COUNT_TO + 1})" in sql, sql
+
+
+def test_a_list_counts_to_its_bound_and_says_that_there_are_more(admin_client, store, monkeypatch):
+    monkeypatch.setattr(admin_tools, "COUNT_TO", 60)
+    store(70)
+    response = admin_client.get(list_of(IngestEvent))
+    assert response.context["cl"].result_count == 60
+    assert "of many events; filter to see others" in response.text
+    assert len(rows_shown(admin_client.get(list_of(IngestEvent), {"p": 2}))) == 10
+
+
+@pytest.mark.parametrize("model", [IngestEvent, IngestBatch, SecurityAlert, Device, DeviceKey, Tenant])
+def test_a_list_asks_no_more_questions_for_more_rows(
+    admin_client, model, store, make_alert, make_key, django_assert_max_num_queries
+):
+    def add():
+        store()
+        make_alert(tenant=make_key()[0].device.tenant)
+
+    add()
+    with CaptureQueriesContext(connection) as few:
+        admin_client.get(list_of(model))
+    for _ in range(10):
+        add()
+    with django_assert_max_num_queries(len(few)):
+        assert len(rows_shown(admin_client.get(list_of(model)))) > 10

@@ -1,0 +1,258 @@
+"""Keys in the admin."""
+
+import re
+from datetime import timedelta
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from devices.keys import key_digest
+from devices.models import Device, DeviceKey, ProvisioningKey
+from tests.admin_pages import list_of, page_of, rows_shown
+
+pytestmark = pytest.mark.django_db
+
+PLAINTEXT = re.compile(r"dvc_[\w-]{43}")
+
+
+def issue_url(device: Device) -> str:
+    return reverse("admin:devices_device_issue_key", args=[device.pk])
+
+
+def key_url(key: DeviceKey, verb: str) -> str:
+    return reverse(f"admin:devices_devicekey_{verb}", args=[key.pk])
+
+
+def test_a_plaintext_is_in_the_answer_to_the_post_and_nowhere_afterwards(admin_client, tenant):
+    device = Device.objects.create(tenant=tenant, name="press")
+    assert not PLAINTEXT.search(admin_client.get(issue_url(device)).text)
+    response = admin_client.post(issue_url(device))
+    assert response.status_code == 200
+    assert "no-store" in response["Cache-Control"]
+
+    plaintext = PLAINTEXT.search(response.text)[0]
+    key = DeviceKey.objects.get()
+    assert key.digest == key_digest(plaintext)
+    assert key.device == device
+
+    assert plaintext not in str(response.cookies)
+    assert plaintext not in str(dict(admin_client.session))
+    for log in LogEntry.objects.all():
+        assert plaintext not in f"{log.object_repr} {log.change_message}"
+    for address in (page_of(device), page_of(key), issue_url(device), reverse("admin:index")):
+        assert plaintext not in admin_client.get(address).text
+
+
+def test_the_key_comes_with_a_command_that_sends_a_first_event(admin_client, device_key):
+    response = admin_client.post(issue_url(device_key.device))
+    assert "curl -i http://testserver/v1/ingest" in response.text
+
+
+def test_a_key_may_be_given_an_end(admin_client, tenant):
+    device = Device.objects.create(tenant=tenant, name="press")
+    admin_client.post(issue_url(device), {"expires_at": "2100-01-01T12:00"})
+    assert DeviceKey.objects.get().expires_at.isoformat() == "2100-01-01T12:00:00+00:00"
+
+
+def test_a_key_that_has_expired_already_is_not_issued(admin_client, tenant):
+    device = Device.objects.create(tenant=tenant, name="press")
+    response = admin_client.post(issue_url(device), {"expires_at": "2001-01-01T12:00"})
+    assert "Choose a time to come" in response.text
+    assert not DeviceKey.objects.exists()
+
+
+def test_who_did_what_to_a_key_is_logged_with_its_prefix(admin_client, device_key):
+    admin_client.post(key_url(device_key, "rotate"), {"overlap": 2})
+    admin_client.post(key_url(device_key, "revoke"))
+    history = [str(log.change_message) for log in LogEntry.objects.filter(content_type__model="device").order_by("pk")]
+    assert len(history) == 3
+    assert all(f"Device key {device_key.prefix}" in history[index] for index in (0, 2))
+    assert "Rotated" in history[0]
+    assert "Issued" in history[1]
+    assert "Revoked" in history[2]
+    assert {log.user.username for log in LogEntry.objects.all()} == {"admin"}
+
+
+def test_a_new_device_leads_to_its_first_key(admin_client, tenant):
+    response = admin_client.post(reverse("admin:devices_device_add"), {"tenant": tenant.pk, "name": "press"})
+    assert response.url == issue_url(Device.objects.get())
+
+
+def test_to_ask_for_a_revocation_changes_nothing(admin_client, device_key):
+    assert admin_client.get(key_url(device_key, "revoke")).status_code == 200
+    assert admin_client.get(key_url(device_key, "rotate")).status_code == 200
+    device_key.refresh_from_db()
+    assert device_key.state == "active"
+    assert DeviceKey.objects.count() == 1
+
+
+def test_a_key_is_revoked_by_a_post(admin_client, device_key):
+    response = admin_client.post(key_url(device_key, "revoke"), follow=True)
+    assert response.redirect_chain[-1][0] == page_of(device_key.device)
+    assert "is revoked" in response.text
+    device_key.refresh_from_db()
+    assert device_key.state == "revoked"
+
+
+@pytest.mark.parametrize(("hours", "state"), [(0, "expired"), (24, "active")])
+def test_a_rotated_key_stays_good_for_the_overlap(admin_client, device_key, hours, state):
+    response = admin_client.post(key_url(device_key, "rotate"), {"overlap": hours})
+    device_key.refresh_from_db()
+    assert device_key.state == state
+    assert device_key.expires_at - timezone.now() <= timedelta(hours=hours)
+    successor = DeviceKey.objects.exclude(pk=device_key.pk).get()
+    assert successor.digest == key_digest(PLAINTEXT.search(response.text)[0])
+
+
+@pytest.mark.parametrize("overlap", ["", "-1", "x", "1000000000000"])
+def test_an_overlap_that_is_none_is_refused(admin_client, device_key, overlap):
+    assert admin_client.post(key_url(device_key, "rotate"), {"overlap": overlap}).status_code == 200
+    assert DeviceKey.objects.count() == 1
+
+
+@pytest.mark.parametrize("verb", ["rotate", "revoke"])
+def test_what_is_over_is_said_to_be_over(admin_client, device_key, verb):
+    device_key.revoke()
+    for send in (admin_client.get, admin_client.post):
+        response = send(key_url(device_key, verb), follow=True)
+        assert "is revoked already" in response.text
+    assert DeviceKey.objects.count() == 1
+
+
+@pytest.mark.parametrize("pk", ["0", "x", "9" * 30, "²"])
+def test_a_key_or_device_that_is_not_there_is_no_crash(admin_client, pk):
+    for address in (f"/admin/devices/devicekey/{pk}/revoke/", f"/admin/devices/device/{pk}/issue-key/"):
+        response = admin_client.get(address, follow=True)
+        assert response.status_code == 200
+        assert "exist" in response.text
+
+
+@pytest.mark.parametrize("permissions", [[], ["view_device", "view_devicekey", "change_device"]])
+def test_keys_are_not_for_staff_without_the_permission(staff, device_key, permissions):
+    client = staff(*permissions, tenants=(device_key.device.tenant,))
+    for address in (issue_url(device_key.device), key_url(device_key, "rotate"), key_url(device_key, "revoke")):
+        assert client.get(address).status_code == 403
+        assert client.post(address).status_code == 403
+    device_key.refresh_from_db()
+    assert device_key.state == "active"
+    assert DeviceKey.objects.count() == 1
+
+
+def test_keys_are_not_changed_without_a_csrf_token(admin_user, device_key):
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(admin_user)
+    assert client.post(key_url(device_key, "revoke")).status_code == 403
+    assert client.post(issue_url(device_key.device)).status_code == 403
+    assert DeviceKey.objects.usable().count() == 1
+
+
+def test_keys_are_revoked_together_from_their_list(admin_client, make_key):
+    keys = [make_key()[0] for _ in range(3)]
+    selected = {"action": "revoke_selected", "_selected_action": [key.pk for key in keys[:2]]}
+    admin_client.post(list_of(DeviceKey), selected)
+    assert {key.pk: key.state for key in DeviceKey.objects.all()} == {
+        keys[0].pk: "revoked", keys[1].pk: "revoked", keys[2].pk: "active",
+    }  # fmt: skip
+
+
+def test_keys_are_found_by_their_state(admin_client, make_key):
+    active, _ = make_key()
+    expired, _ = make_key(expires_at=timezone.now() - timedelta(seconds=1))
+    revoked, _ = make_key()
+    revoked.revoke()
+    for key in (active, expired, revoked):
+        assert rows_shown(admin_client.get(list_of(DeviceKey), {"state": key.state})) == [key.pk]
+
+
+def test_keys_are_not_made_or_edited_by_a_form(admin_client, device_key):
+    assert admin_client.get(reverse("admin:devices_devicekey_add")).status_code == 403
+    assert admin_client.post(page_of(device_key), {"prefix": "x"}).status_code == 403
+
+
+# Provisioning keys
+
+
+@pytest.fixture
+def provisioning_key(tenant) -> ProvisioningKey:
+    return ProvisioningKey.objects.issue(tenant, "Delivery of May")[0]
+
+
+def test_a_provisioning_key_is_shown_once_with_a_command_that_registers(admin_client, tenant):
+    form = {
+        "tenant": tenant.pk,
+        "label": "Hall 3",
+        "usage_limit": 5,
+        "expires_at_0": "2100-01-01",
+        "expires_at_1": "12:00",
+    }
+    response = admin_client.post(reverse("admin:devices_provisioningkey_add"), form)
+    assert response.status_code == 200, response.text
+    assert "no-store" in response["Cache-Control"]
+    plaintext = re.search(r"prv_[\w-]{43}", response.text)[0]
+    assert "curl -i http://testserver/api/v1/devices/register" in response.text
+
+    key = ProvisioningKey.objects.get()
+    assert (key.digest, key.label, key.usage_limit) == (key_digest(plaintext), "Hall 3", 5)
+    assert key.expires_at.isoformat() == "2100-01-01T12:00:00+00:00"
+    for log in LogEntry.objects.all():
+        assert plaintext not in f"{log.object_repr} {log.change_message}"
+    assert "Issued for 5 devices" in str(LogEntry.objects.get(content_type__model="tenant").change_message)
+    for address in (page_of(key), list_of(ProvisioningKey), page_of(tenant)):
+        assert plaintext not in admin_client.get(address).text
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"usage_limit": 0}, {"label": ""}, {"expires_at_0": "2001-01-01", "expires_at_1": "12:00"}]
+)
+def test_a_provisioning_key_that_would_be_of_no_use_is_not_made(admin_client, tenant, wrong):
+    form = {"tenant": tenant.pk, "label": "Hall 3", "usage_limit": 5} | wrong
+    assert admin_client.post(reverse("admin:devices_provisioningkey_add"), form).context["errors"]
+    assert not ProvisioningKey.objects.exists()
+
+
+def test_a_provisioning_key_is_revoked_by_a_post(admin_client, provisioning_key, tenant):
+    url = reverse("admin:devices_provisioningkey_revoke", args=[provisioning_key.pk])
+    assert "Delivery of May" in admin_client.get(url).text
+    assert ProvisioningKey.objects.get().state == "active"
+    assert admin_client.post(url).url == page_of(tenant)
+    assert ProvisioningKey.objects.get().state == "revoked"
+    assert "revoked already" in admin_client.post(url, follow=True).text
+
+
+def test_provisioning_keys_are_found_by_their_state(admin_client, tenant):
+    issue = ProvisioningKey.objects.issue
+    keys = {state: issue(tenant, state)[0] for state in ProvisioningKey.STATES}
+    keys["revoked"].revoke()
+    past = timezone.now() - timedelta(days=1)
+    ProvisioningKey.objects.filter(label="expired").update(expires_at=past)
+    ProvisioningKey.objects.filter(label="used up").update(use_count=1)
+    for state, key in keys.items():
+        key.refresh_from_db()
+        assert key.state == state
+        found = admin_client.get(list_of(ProvisioningKey), {"state": state})
+        assert rows_shown(found) == [key.pk], state
+
+
+def test_a_provisioning_key_leads_to_its_devices(admin_client, provisioning_key, make_key, tenant):
+    make_key(tenant)
+    device = Device.objects.create(tenant=tenant, name="came by it", registered_with=provisioning_key)
+    page = admin_client.get(page_of(provisioning_key)).text
+    url = f"{list_of(Device)}?registered_with__exact={provisioning_key.pk}"
+    assert url in page
+    assert rows_shown(admin_client.get(url)) == [device.pk]
+    assert page_of(provisioning_key) in admin_client.get(page_of(device)).text
+
+
+def test_staff_make_provisioning_keys_for_their_own_tenants_alone(staff, make_tenant, provisioning_key):
+    mine = make_tenant()
+    client = staff("add_provisioningkey", "view_provisioningkey", "change_provisioningkey", tenants=(mine,))
+    form = {"tenant": provisioning_key.tenant.pk, "label": "Hall 3", "usage_limit": 1}
+    assert client.post(reverse("admin:devices_provisioningkey_add"), form).context["errors"]
+    assert client.post(reverse("admin:devices_provisioningkey_add"), form | {"tenant": mine.pk}).status_code == 200
+    assert rows_shown(client.get(list_of(ProvisioningKey))) == [ProvisioningKey.objects.get(tenant=mine).pk]
+    client.post(reverse("admin:devices_provisioningkey_revoke", args=[provisioning_key.pk]))
+    provisioning_key.refresh_from_db()
+    assert provisioning_key.state == "active"
