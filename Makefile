@@ -12,6 +12,7 @@ CODE := alerts devices ingest ingestcloud
 SOCKETS := --ws-per-message-deflate false
 ARGS ?=
 ROUNDS ?= 200
+FUZZ ?= 20
 PORT ?= 8000
 export PORT
 
@@ -52,6 +53,10 @@ test: $(VENV)/.dev ## all tests, on PostgreSQL and Redis and again embedded; or 
 .PHONY: torture
 torture: $(VENV)/.dev ## kill, stop and cut everything under load, and see that nothing is lost (ROUNDS=…)
 	$(BIN)/python -m tests.torture $(ROUNDS)
+
+.PHONY: fuzz
+fuzz: $(VENV)/.dev ## send it what hypothesis and schemathesis make up, for long (FUZZ=…)
+	FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/test_decoder.py tests/test_openapi.py $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/.dev ## formatting, lint, types, templates, security, migrations, deployment

@@ -4,7 +4,9 @@ from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
 from django.views.generic import RedirectView
+from drf_spectacular.views import SpectacularAPIView
 
+from ingestcloud import openapi  # noqa: F401  what the description says of the views
 from ingestcloud.health import healthz, readyz
 
 urlpatterns = [
@@ -13,6 +15,7 @@ urlpatterns = [
     path("readyz", readyz),
     path("login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
+    path("api/schema", SpectacularAPIView.as_view(), name="schema"),
     path("admin/", admin.site.urls),
     path("alerts/", include("alerts.urls")),
     path("", include("devices.urls")),

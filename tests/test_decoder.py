@@ -13,6 +13,7 @@ from ingest.errors import InvalidEvents, MalformedBatch
 from ingest.models import IngestEvent
 from ingest.serializers import KINDS, EventSerializer
 from tests.events import EXAMPLES
+from tests.fuzz import FUZZ
 
 texts = st.text(max_size=40) | st.sampled_from(
     ["", "\x00", "\ud800", "😀", "x" * 33, "x" * 300, 'a\\b\tc\nd"e', "null"]
@@ -97,7 +98,7 @@ def assert_same(fast, slow) -> None:
         assert getattr(fields, name, None) == getattr(expected_fields, name, None)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500 * FUZZ, deadline=None)
 @given(bodies())
 def test_what_is_accepted_fast_is_accepted_slowly_with_the_same_row(body):
     decoded = decode_events(body)
@@ -109,7 +110,7 @@ def test_what_is_accepted_fast_is_accepted_slowly_with_the_same_row(body):
         assert_same(fast, other)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500 * FUZZ, deadline=None)
 @given(st.lists(events(), min_size=1, max_size=5))
 def test_each_event_accepted_fast_is_accepted_slowly_also_beside_refused_ones(batch):
     body = json.dumps(batch).encode()
@@ -130,7 +131,7 @@ def test_the_usual_events_are_decoded_fast(kind):
 
 @pytest.mark.django_db(transaction=True)
 @settings(
-    max_examples=150,
+    max_examples=150 * FUZZ,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -1,0 +1,167 @@
+"""The OpenAPI description at `/api/schema`: what programs send and get, made from the serializers that check it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSerializerFieldExtension
+from drf_spectacular.utils import (
+    OpenApiParameter,
+    OpenApiResponse,
+    PolymorphicProxySerializer,
+    extend_schema,
+    extend_schema_view,
+    inline_serializer,
+)
+from rest_framework import serializers
+
+from devices.authentication import DeviceKeyAuthentication, ProvisioningKeyAuthentication
+from devices.registration import RegisteredSerializer, RegisterView, RegistrationSerializer
+from ingest import fields
+from ingest.body import INFLATE
+from ingest.serializers import KINDS
+from ingest.views import IngestView
+from ingestcloud.problems import CONTENT_TYPE
+
+
+class DeviceKeyScheme(OpenApiAuthenticationExtension):
+    target_class = DeviceKeyAuthentication
+    name = "deviceKey"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
+        return {"type": "apiKey", "in": "header", "name": "X-Device-Key"}
+
+
+class ProvisioningKeyScheme(OpenApiAuthenticationExtension):
+    target_class = ProvisioningKeyAuthentication
+    name = "provisioningKey"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
+        return {"type": "apiKey", "in": "header", "name": "X-Provisioning-Key"}
+
+
+def text(field: fields.TextField) -> dict[str, Any]:
+    lengths = {"minLength": None if field.allow_blank else 1, "maxLength": field.max_length}
+    return {"type": "string"} | {name: length for name, length in lengths.items() if length is not None}
+
+
+PORT = {"type": "integer", "minimum": 0, "maximum": 65535}
+OPTIONAL_ADDRESS = [{"format": "ipv4"}, {"format": "ipv6"}, {"maxLength": 0}]
+FIELDS: dict[type[serializers.Field], Callable[[Any], dict[str, Any]]] = {
+    fields.NumberField: lambda field: {"type": "number"},
+    fields.Int64Field: lambda field: {"type": "integer", "minimum": field.minimum, "maximum": field.maximum},
+    fields.TextField: text,
+    fields.ChoiceField: lambda field: {"type": "string", "enum": sorted(field.choices)},
+    fields.IPAddressField: lambda field: {"type": "string", "anyOf": OPTIONAL_ADDRESS[: 2 if field.required else 3]},
+    fields.PortListField: lambda field: {"type": "array", "items": PORT},
+    fields.TimestampField: lambda field: {"type": "string", "format": "date-time"},
+}
+
+
+class FieldExtension(OpenApiSerializerFieldExtension):
+    """How a field of ours is described. Where it is optional, `null` means absent."""
+
+    def map_serializer_field(self, auto_schema: Any, direction: str) -> dict[str, Any]:
+        described = FIELDS[type(self.target)](self.target)
+        return described if self.target.required else {"anyOf": [described, {"type": "null"}]}
+
+
+for field_class in FIELDS:
+    type(f"{field_class.__name__}Extension", (FieldExtension,), {"target_class": field_class})
+
+
+class ErrorSerializer(serializers.Serializer):
+    """What is wrong with one event, or with the one thing that was sent."""
+
+    index = serializers.IntegerField(allow_null=True, help_text="Which event of the batch, from 0.")
+    field = serializers.CharField(allow_null=True)
+    code = serializers.CharField(help_text="Stable, for programs.")
+    detail = serializers.CharField(help_text="For people; it may change.")
+
+
+class ProblemSerializer(serializers.Serializer):
+    """An error, as in RFC 9457."""
+
+    type = serializers.CharField()
+    title = serializers.CharField()
+    status = serializers.IntegerField()
+    code = serializers.CharField(help_text="Stable, for programs.")
+    detail = serializers.CharField(help_text="For people; it may change.")
+    errors = ErrorSerializer(many=True, required=False)  # type: ignore[assignment]  # DRF's own has another use
+
+
+class LenientSerializer(serializers.Serializer):
+    """What became of a batch that was sent with `Prefer: handling=lenient` and had bad events."""
+
+    accepted = serializers.IntegerField()
+    rejected = serializers.IntegerField()
+    errors = ErrorSerializer(many=True)  # type: ignore[assignment]
+
+
+def problems(**statuses: str) -> dict[Any, Any]:
+    """Responses by names such as `_400`: a problem, with what it means."""
+    return {
+        (int(name[1:]), CONTENT_TYPE): OpenApiResponse(ProblemSerializer, description=description)
+        for name, description in statuses.items()
+    }
+
+
+def header(name: str, description: str, **kwargs: Any) -> OpenApiParameter:
+    return OpenApiParameter(name, str, OpenApiParameter.HEADER, description=description, **kwargs)
+
+
+EVENTS: dict[str, serializers.Serializer | type[serializers.Serializer]] = {
+    kind: inline_serializer(
+        f"EventWith{data.__name__}",
+        {"kind": fields.ChoiceField(choices=[kind]), "timestamp": fields.TimestampField(), "data": data()},
+    )
+    for kind, data in KINDS.items()
+}
+
+extend_schema_view(
+    post=extend_schema(
+        operation_id="ingest",
+        summary="Send a batch of events: all of it is stored, or nothing",
+        request={
+            "application/json": PolymorphicProxySerializer("Event", EVENTS, resource_type_field_name="kind", many=True)
+        },
+        parameters=[
+            header("Content-Encoding", "How the body is compressed.", enum=sorted({*INFLATE, "identity"})),
+            header("Prefer", "`handling=lenient` stores the good events of a batch and names the others."),
+            header(
+                "Idempotency-Key", "A name of the device's own for this batch.", pattern='^"?[!#-\\[\\]-~]{1,255}"?$'
+            ),
+        ],
+        responses={
+            204: OpenApiResponse(description="All events are on disk."),
+            200: OpenApiResponse(LenientSerializer, description="Of a lenient batch the good events are on disk."),
+        }
+        | problems(
+            _400="The batch is malformed, or events of it are not valid.",
+            _401="The device key is missing or not valid.",
+            _403="The tenant has not enabled a module that the batch needs.",
+            _408="The body came too slowly. Send the same bytes again.",
+            _413="The batch is too large.",
+            _415="The content type or the encoding is not taken.",
+            _422="The Idempotency-Key was used for another body.",
+            _429="The device sends more than it may. Send the same bytes again later.",
+            _503="Nothing could be stored. Send the same bytes again later.",
+        ),
+    )
+)(IngestView)
+
+extend_schema_view(
+    post=extend_schema(
+        operation_id="register",
+        summary="Register a new device and get its device key",
+        request={"application/json": RegistrationSerializer},
+        responses={201: RegisteredSerializer}
+        | problems(
+            _400="The registration is malformed or not valid.",
+            _401="The provisioning key is missing or not valid, or has no use left.",
+            _409="The tenant has a device of this name.",
+            _413="The body is too large.",
+            _415="The content type is not taken.",
+            _503="Nothing could be stored. Send the same bytes again later.",
+        ),
+    )
+)(RegisterView)

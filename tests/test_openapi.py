@@ -1,0 +1,65 @@
+"""The API does what its OpenAPI description says, whatever it is sent: tried with what schemathesis makes of it."""
+
+import json
+
+import pytest
+import schemathesis
+from django.core.management import call_command
+from hypothesis import HealthCheck, given, settings
+from schemathesis import GenerationMode
+from schemathesis.checks import (
+    content_type_conformance,
+    not_a_server_error,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from devices.models import Device, ProvisioningKey, Tenant
+from ingest.models import IngestEvent
+from tests.fuzz import FUZZ
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+
+
+@pytest.fixture
+def headers(make_key):
+    key, plaintext = make_key()
+    Tenant.objects.update(backup_enabled=True)
+    _, provisioning = ProvisioningKey.objects.issue(key.device.tenant, "fuzz", usage_limit=1_000_000)
+    return {"X-Device-Key": plaintext, "X-Provisioning-Key": provisioning}
+
+
+@pytest.mark.parametrize("mode", GenerationMode)
+@pytest.mark.parametrize(("path", "stored"), [("/v1/ingest", IngestEvent), ("/api/v1/devices/register", Device)])
+def test_the_api_is_as_described(server, headers, path, stored, mode):
+    operation = schemathesis.openapi.from_url(f"{server.url}/api/schema?format=json")[path]["POST"]
+    before = stored.objects.count()
+
+    @settings(max_examples=80 * FUZZ, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def call(case):
+        for name, value in headers.items():
+            case.headers[name] = value
+        case.call_and_validate(checks=CHECKS, timeout=30)
+
+    call()
+    if mode == GenerationMode.POSITIVE:  # what the description calls valid is stored, or all this would try nothing
+        assert stored.objects.count() > before
+
+
+def test_the_description_is_whole(tmp_path):
+    file = tmp_path / "schema.json"
+    options = ["--format", "openapi-json", "--validate", "--fail-on-warn"]
+    call_command("spectacular", *options, file=str(file))
+    described = json.loads(file.read_text())
+    assert set(described["paths"]) == {"/v1/ingest", "/api/v1/devices/register"}
+    assert set(described["paths"]["/v1/ingest"]["post"]["responses"]) >= {"204", "200", "400", "401", "413", "503"}
