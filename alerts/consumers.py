@@ -14,6 +14,7 @@ from alerts.broadcast import frame
 from alerts.hub import Hint, hub
 from alerts.models import SecurityAlert
 from alerts.representation import represent
+from devices.isolation import acting_as
 from devices.models import Tenant
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
         if self.tenant_ids == frozenset():
             return await self.close(code=CLOSE_NO_TENANT)
         # Read before the socket is open: whatever is stored from then on is sent.
-        newest = await database_sync_to_async(SecurityAlert.objects.for_user(self.user).newest_id)()
+        newest = await newest_id(self.user)
         # An id from the future (the database was set back) must not hide what comes before it.
         self.last_id = newest if since is None else min(since, newest)
         await self.accept()
@@ -163,11 +164,19 @@ def tenants_of(user) -> frozenset[int] | None:
     """The ids of the tenants whose alerts `user` may see. None: of all."""
     if user.is_superuser:
         return None
-    return frozenset(Tenant.objects.for_user(user).values_list("pk", flat=True))
+    with acting_as(user):
+        return frozenset(Tenant.objects.for_user(user).values_list("pk", flat=True))
+
+
+@database_sync_to_async
+def newest_id(user) -> int:
+    with acting_as(user):
+        return SecurityAlert.objects.for_user(user).newest_id()
 
 
 @database_sync_to_async
 def alerts_after(user, last_id: int) -> list[dict[str, Any]]:
     """The next page of alerts that `user` may see, oldest first."""
     visible = SecurityAlert.objects.for_user(user).select_related("tenant", "device")
-    return [represent(alert) for alert in visible.filter(id__gt=last_id).order_by("id")[:PAGE]]
+    with acting_as(user):
+        return [represent(alert) for alert in visible.filter(id__gt=last_id).order_by("id")[:PAGE]]

@@ -4,6 +4,7 @@ Nobody deletes a tenant or a device here: events, batches and alerts carry their
 would be left without an owner. A device that is gone has its keys revoked.
 """
 
+from contextlib import nullcontext
 from typing import Any
 
 from django.contrib import admin
@@ -19,6 +20,7 @@ from unfold.contrib.filters.admin import AllValuesCheckboxFilter, RadioFilter
 from devices import admin_provisioning  # noqa: F401  registers its pages
 from devices.admin_device_keys import IssuesKeys
 from devices.admin_tools import RelatedFilter, TenantScoped, ago, badge, exact, link_to
+from devices.isolation import as_ourselves
 from devices.keys import usable_at
 from devices.models import ONLINE_WITHIN, Device, Module, Tenant
 
@@ -59,8 +61,15 @@ class NeverDeleted(ModelAdmin):
         return False
 
 
+class TenantForm(ModelForm):
+    def validate_unique(self) -> None:
+        with as_ourselves():  # a slug that somebody else's tenant has is taken too
+            super().validate_unique()
+
+
 @admin.register(Tenant)
 class TenantAdmin(NeverDeleted, TenantScoped):
+    form = TenantForm
     tenant_lookup = "pk"
     ordering = ("slug",)  # what counts its devices has no order of its own
     list_display = ("name", "slug", "modules", "device_count", "member_names")
@@ -77,6 +86,10 @@ class TenantAdmin(NeverDeleted, TenantScoped):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         return super().get_queryset(request).annotate(device_count=Count("devices")).prefetch_related("members")
+
+    def save_model(self, request: HttpRequest, obj: Tenant, form: ModelForm, change: bool) -> None:
+        with nullcontext() if change else as_ourselves():  # a new one has no members yet
+            super().save_model(request, obj, form, change)
 
     def save_related(self, request: HttpRequest, form: ModelForm, formsets: list[Any], change: bool) -> None:
         """Who adds a tenant sees it: staff that are no superusers see those they are members of."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from asgiref.sync import async_to_sync
 from django.conf import settings
+from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
@@ -86,7 +87,7 @@ def send_again(rejected: RejectedBatch) -> int:
         raise refusal
     rejected.delete()
     if outcome.alerts:
-        async_to_sync(broadcast)(outcome.alerts)
+        transaction.on_commit(lambda: async_to_sync(broadcast)(outcome.alerts))
     return len(batch.events)
 
 
