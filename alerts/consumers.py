@@ -19,12 +19,15 @@ from devices.models import Tenant
 
 logger = logging.getLogger(__name__)
 
-CLOSE_FAILED = 1011  # RFC 6455, section 7.4.1
+CLOSE_TOO_LARGE, CLOSE_FAILED = 1009, 1011  # RFC 6455, section 7.4.1
 CLOSE_BAD_SINCE = 4400
 CLOSE_NOT_LOGGED_IN = 4401
 CLOSE_NO_TENANT = 4403
+CLOSE_TOO_SLOW = 4408
 PAGE = 500
 INBOX = 100  # what may wait for a slow reader
+LONGEST_FRAME = 4096  # characters that a client may send at once: all it has to say is ping
+WATCH_EVERY = 25.0  # seconds between looks at a socket whose client does not ping; two of them are within a minute
 INT64_MAX = 2**63 - 1
 
 
@@ -45,7 +48,7 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
     tenant_ids: frozenset[int] | None
 
     async def connect(self) -> None:
-        self.sender: asyncio.Task[None] | None = None
+        self.tasks: list[asyncio.Task[None]] = []
         try:
             since = parse_since(self.scope["query_string"])
         except ValueError:
@@ -63,13 +66,20 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
         await self.accept()
         self.inbox: asyncio.Queue[Hint | Ping | None] = asyncio.Queue(INBOX)
         self.is_behind = False
+        self.leaving: str | None = None  # the frame that the server is taking from us
+        self.is_checked = True
         hub().add(self)
-        self.sender = asyncio.create_task(self.work())
+        self.tasks = [asyncio.create_task(self.work()), asyncio.create_task(self.watch())]
 
     async def disconnect(self, code: int) -> None:
-        if self.sender is not None:
+        self.stop()
+
+    def stop(self) -> None:
+        if self.tasks:
             hub().remove(self)
-            self.sender.cancel()
+        for task in self.tasks:
+            if task is not asyncio.current_task():
+                task.cancel()
 
     def tell(self, hint: Hint | None) -> None:
         """Take a hint from the hub. A reader too slow for its hints loses some, and catches up when it has read."""
@@ -80,7 +90,9 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Frames other than a ping mean nothing to us."""
-        if is_ping(text_data):
+        if len(text_data or bytes_data or "") > LONGEST_FRAME:
+            await self.close(code=CLOSE_TOO_LARGE)
+        elif is_ping(text_data):
             await self.inbox.put(Ping())
 
     async def work(self) -> None:
@@ -104,12 +116,37 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
             logger.exception("A socket is closed; its page will come again")
             await self.close(code=CLOSE_FAILED)
 
+    async def watch(self) -> None:
+        """Whatever the client does or does not do: let nobody listen who may not, and wait for nobody for ever.
+
+        A client that is too slow comes again, and catches up from the last id that it has.
+        """
+        while True:
+            leaving = self.leaving
+            await asyncio.sleep(WATCH_EVERY)
+            if leaving is not None and self.leaving is leaving:
+                code = CLOSE_TOO_SLOW
+            elif self.is_checked:  # by a ping, meanwhile
+                self.is_checked = False
+                continue
+            else:
+                try:
+                    code = await self.refusal()
+                except Exception:
+                    logger.exception("A socket could not be looked at; it will be again")
+                    continue
+            if code:
+                self.stop()
+                return await self.close(code=code)
+
     async def send_text(self, text: str) -> None:
         """Raises ConnectionResetError where the client is gone, which servers tell in words of their own."""
+        self.leaving = text
         try:
             await self.send(text_data=text)
         except (OSError, RuntimeError) as error:
             raise ConnectionResetError from error
+        self.leaving = None
 
     async def catch_up(self) -> None:
         """Send what the database has after the last id sent."""
@@ -126,13 +163,18 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
 
     async def answer(self) -> None:
         """A ping also asks whether the login and the memberships still hold."""
-        user = await current_user(self.scope["session"])
-        if not user.is_authenticated:
-            return await self.close(code=CLOSE_NOT_LOGGED_IN)
-        if await tenants_of(user) != self.tenant_ids:
-            return await self.close(code=CLOSE_NO_TENANT)
+        if code := await self.refusal():
+            return await self.close(code=code)
+        self.is_checked = True
         await self.catch_up()
         await self.send_text('{"type":"pong"}')
+
+    async def refusal(self) -> int | None:
+        """The code to close with, where the login has ended or the memberships have changed."""
+        user = await current_user(self.scope["session"])
+        if not user.is_authenticated:
+            return CLOSE_NOT_LOGGED_IN
+        return CLOSE_NO_TENANT if await tenants_of(user) != self.tenant_ids else None
 
 
 def parse_since(query_string: bytes) -> int | None:

@@ -11,14 +11,16 @@ from channels.auth import AuthMiddlewareStack
 from channels.db import database_sync_to_async
 from channels.testing import WebsocketCommunicator
 from django.contrib.auth import get_user_model
+from django.contrib.sessions.models import Session
 from django.utils import timezone
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
 
+from alerts import consumers
 from alerts.broadcast import broadcast
 from alerts.consumers import INBOX, SecurityAlertConsumer
 from alerts.models import SecurityAlert
-from devices.models import DeviceKey
+from devices.models import DeviceKey, Tenant
 from ingest.batch import check_batch
 from ingest.store import store_batches
 from tests.events import alert, log
@@ -197,8 +199,6 @@ def test_many_devices_at_once_reach_every_socket_in_order_and_without_gaps(serve
 
 
 def test_a_ping_after_logging_out_closes_the_socket(server, tenant, log_in):
-    from django.contrib.sessions.models import Session
-
     with server.socket(log_in(tenant)) as socket:
         Session.objects.all().delete()
         socket.send('{"type":"ping"}')
@@ -217,7 +217,7 @@ def test_a_ping_after_losing_a_tenant_closes_the_socket(server, tenant, make_ten
     assert closed.value.rcvd.code == 4403
 
 
-@pytest.mark.parametrize("frame", ["", "x", "[]", "{}", '{"type":"alert"}', b"\x00\xff", "[" * 10000])
+@pytest.mark.parametrize("frame", ["", "x", "[]", "{}", '{"type":"alert"}', b"\x00\xff", "[" * 4000])
 def test_frames_that_mean_nothing_are_ignored(server, tenant, log_in, frame):
     with server.socket(log_in(tenant)) as socket:
         socket.send(frame)
@@ -249,22 +249,33 @@ def test_a_reader_too_slow_for_its_alerts_gets_all_of_them_later(server, key, te
     assert ids == list(SecurityAlert.objects.order_by("id").values_list("id", flat=True))[1:]
 
 
-async def test_a_server_that_makes_us_wait_gets_all_of_them_later(device_key, log_in):
+@pytest.fixture
+def open_socket(log_in):
+    """Opens a socket that waits to send while `may_send` is cleared."""
+
+    async def open_socket(*tenants, may_send: asyncio.Event) -> WebsocketCommunicator:
+        cookie = await database_sync_to_async(log_in)(*tenants)
+        consumer = AuthMiddlewareStack(SecurityAlertConsumer.as_asgi())
+
+        async def application(scope, receive, send):
+            async def wait_and_send(message):
+                await may_send.wait()
+                await send(message)
+
+            await consumer(scope, receive, wait_and_send)
+
+        socket = WebsocketCommunicator(application, "/api/ws/security", headers=[(b"cookie", cookie.encode())])
+        may_send.set()
+        assert (await socket.connect())[0]
+        return socket
+
+    return open_socket
+
+
+async def test_a_server_that_makes_us_wait_gets_all_of_them_later(device_key, open_socket):
     """More hints come while it waits than the socket keeps."""
-    cookie = await database_sync_to_async(log_in)(superuser=True)
-    consumer = AuthMiddlewareStack(SecurityAlertConsumer.as_asgi())
     may_send = asyncio.Event()
-    may_send.set()
-
-    async def application(scope, receive, send):
-        async def wait_and_send(message):
-            await may_send.wait()
-            await send(message)
-
-        await consumer(scope, receive, wait_and_send)
-
-    socket = WebsocketCommunicator(application, "/api/ws/security", headers=[(b"cookie", cookie.encode())])
-    assert (await socket.connect())[0]
+    socket = await open_socket(device_key.device.tenant, may_send=may_send)
     await store_and_broadcast(device_key)
     await socket.receive_from(10)
     await socket.send_to('{"type":"ping"}')  # from then on it hears by hints alone
@@ -277,6 +288,71 @@ async def test_a_server_that_makes_us_wait_gets_all_of_them_later(device_key, lo
     await socket.disconnect()
     newest = SecurityAlert.objects.order_by("-id").values_list("id", flat=True)[: INBOX + 50]
     assert [frame["data"]["id"] for frame in reversed(frames)] == await database_sync_to_async(list)(newest)
+
+
+def log_out(tenant: Tenant) -> None:
+    Session.objects.all().delete()
+
+
+def let_the_session_expire(tenant: Tenant) -> None:
+    Session.objects.update(expire_date=timezone.now())
+
+
+def disable(tenant: Tenant) -> None:
+    tenant.members.update(is_active=False)
+
+
+def move(tenant: Tenant) -> None:
+    tenant.members.clear()
+
+
+@pytest.mark.parametrize(
+    ("happens", "code"), [(log_out, 4401), (let_the_session_expire, 4401), (disable, 4401), (move, 4403)]
+)
+async def test_whoever_may_not_listen_any_more_is_cut_off_without_a_ping(
+    tenant, open_socket, monkeypatch, happens, code
+):
+    monkeypatch.setattr(consumers, "WATCH_EVERY", 0.2)
+    socket = await open_socket(tenant, may_send=asyncio.Event())
+    assert await socket.receive_nothing(1)
+    await database_sync_to_async(happens)(tenant)
+    assert await socket.receive_output(10) == {"type": "websocket.close", "code": code}
+
+
+async def test_a_look_at_a_socket_that_fails_is_not_the_last(tenant, open_socket, monkeypatch):
+    """As it does while the database is away."""
+    monkeypatch.setattr(consumers, "WATCH_EVERY", 0.2)
+    socket = await open_socket(tenant, may_send=asyncio.Event())
+    with monkeypatch.context() as failing:
+        failing.setattr(consumers, "tenants_of", None)
+        assert await socket.receive_nothing(1)
+    await database_sync_to_async(move)(tenant)
+    assert (await socket.receive_output(10))["code"] == 4403
+
+
+def test_two_looks_at_a_socket_are_within_a_minute():
+    assert 2 * consumers.WATCH_EVERY < 60
+
+
+async def test_a_reader_that_does_not_read_is_dropped(device_key, open_socket, monkeypatch):
+    monkeypatch.setattr(consumers, "WATCH_EVERY", 0.2)
+    may_send = asyncio.Event()
+    socket = await open_socket(device_key.device.tenant, may_send=may_send)
+    await store_and_broadcast(device_key)
+    await socket.receive_from(10)
+    may_send.clear()
+    await store_and_broadcast(device_key)
+    assert await socket.receive_nothing(2)
+    may_send.set()
+    assert (await socket.receive_output(10))["code"] == 4408
+
+
+def test_a_frame_that_is_far_too_long_closes_the_socket(server, tenant, log_in):
+    with server.socket(log_in(tenant)) as socket:
+        socket.send("x" * 5000)
+        with pytest.raises(ConnectionClosed) as closed:
+            socket.recv(timeout=10)
+    assert closed.value.rcvd.code == 1009
 
 
 async def store_and_broadcast(device_key: DeviceKey) -> None:
