@@ -68,8 +68,12 @@ lint: $(VENV)/.dev ## formatting, lint, types, templates, security, migrations, 
 	@$(CHECK_ENV) $(MANAGE) makemigrations --check --dry-run
 	@$(CHECK_ENV) $(MANAGE) check --deploy --fail-level WARNING
 
+.PHONY: audit
+audit: $(VENV)/.dev ## look the pinned packages up among the known vulnerabilities
+	$(BIN)/python -m tests.audit
+
 .PHONY: check
-check: lint test ## what CI runs: lint and test
+check: lint audit test ## all that must be green
 
 .PHONY: bench
 bench: $(VENV)/.dev ## the benchmarks, ratios printed (ARGS=…)

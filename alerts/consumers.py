@@ -121,6 +121,7 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
 
         A client that is too slow comes again, and catches up from the last id that it has.
         """
+        code: int | None
         while True:
             leaving = self.leaving
             await asyncio.sleep(WATCH_EVERY)

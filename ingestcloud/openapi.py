@@ -50,7 +50,7 @@ FIELDS: dict[type[serializers.Field], Callable[[Any], dict[str, Any]]] = {
     fields.NumberField: lambda field: {"type": "number"},
     fields.Int64Field: lambda field: {"type": "integer", "minimum": field.minimum, "maximum": field.maximum},
     fields.TextField: text,
-    fields.ChoiceField: lambda field: {"type": "string", "enum": sorted(field.choices)},
+    fields.ChoiceField: lambda field: {"type": "string", "enum": sorted(map(str, field.choices))},
     fields.IPAddressField: lambda field: {"type": "string", "anyOf": OPTIONAL_ADDRESS[: 2 if field.required else 3]},
     fields.PortListField: lambda field: {"type": "array", "items": PORT},
     fields.TimestampField: lambda field: {"type": "string", "format": "date-time"},
@@ -110,7 +110,7 @@ def header(name: str, description: str, **kwargs: Any) -> OpenApiParameter:
 
 
 EVENTS: dict[str, serializers.Serializer | type[serializers.Serializer]] = {
-    kind: inline_serializer(
+    str(kind): inline_serializer(
         f"EventWith{data.__name__}",
         {"kind": fields.ChoiceField(choices=[kind]), "timestamp": fields.TimestampField(), "data": data()},
     )

@@ -56,6 +56,11 @@ def test_the_api_is_as_described(server, headers, path, stored, mode):
         assert stored.objects.count() > before
 
 
+@pytest.mark.parametrize("query", ["", "?format=json", "?format=yaml", "?format=nonsense", "?version=x&lang=%00"])
+def test_the_description_is_there_for_everybody(client, query):
+    assert client.get(f"/api/schema{query}").status_code in (200, 404)
+
+
 def test_the_description_is_whole(tmp_path):
     file = tmp_path / "schema.json"
     options = ["--format", "openapi-json", "--validate", "--fail-on-warn"]
