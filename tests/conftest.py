@@ -1,11 +1,17 @@
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
+import unfold
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission, User
+from django.contrib.contenttypes.management import create_contenttypes
+from django.contrib.contenttypes.models import ContentType
 from django.core.management import call_command
+from django.db import connection
+from django.db.models.signals import post_migrate
 from django.test import Client
 from django.utils import timezone
 
@@ -13,7 +19,7 @@ from alerts.models import SecurityAlert
 from devices.authentication import known_keys
 from devices.models import Device, DeviceKey, Tenant
 from ingest.models import IngestBatch, IngestEvent
-from tests.live import Server
+from tests.live import ROOT, Server
 
 counter = itertools.count(1)
 
@@ -27,8 +33,23 @@ def django_db_modify_db_settings(tmp_path_factory):
 
 @pytest.fixture(scope="session", autouse=True)
 def static_files():
-    """Pages need their static files collected, as in production."""
-    call_command("collectstatic", "--noinput", verbosity=0)
+    """Pages need their static files collected, as in production. That takes long, so only where some are newer."""
+    collected = Path(settings.STATIC_ROOT, "staticfiles.json")
+    sources = [Path(unfold.__file__), *ROOT.glob("*/static/**/*")]
+    if not collected.exists() or any(file.stat().st_mtime > collected.stat().st_mtime for file in sources):
+        call_command("collectstatic", "--noinput", verbosity=0)
+        collected.touch()
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup):
+    """Permissions outlive a test that empties the tables: to make them anew takes longer than most tests."""
+    post_migrate.disconnect(create_contenttypes)
+    post_migrate.disconnect(dispatch_uid="django.contrib.auth.management.create_permissions")
+    introspection: Any = type(connection.introspection)  # of all connections: the browser's tests have another
+    table_names = introspection.django_table_names
+    kept = {ContentType._meta.db_table, Permission._meta.db_table}
+    introspection.django_table_names = lambda self, **kwargs: set(table_names(self, **kwargs)) - kept
 
 
 @pytest.fixture(scope="session")

@@ -95,10 +95,13 @@ def assert_same(fast, slow) -> None:
     assert event.timestamp.tzinfo is UTC
     assert json.loads(bytes(event.data)) == json.loads(bytes(expected.data))
     for name in KINDS[event.kind]().fields:
-        assert getattr(fields, name, None) == getattr(expected_fields, name, None)
+        value, expected_value = getattr(fields, name, None), getattr(expected_fields, name, None)
+        if isinstance(value, float):  # of an integer beyond 2**53, which `data` has as it was sent
+            expected_value = float(expected_value)
+        assert value == expected_value
 
 
-@settings(max_examples=1500 * FUZZ, deadline=None)
+@settings(max_examples=1500 * FUZZ)
 @given(bodies())
 def test_what_is_accepted_fast_is_accepted_slowly_with_the_same_row(body):
     decoded = decode_events(body)
@@ -110,7 +113,7 @@ def test_what_is_accepted_fast_is_accepted_slowly_with_the_same_row(body):
         assert_same(fast, other)
 
 
-@settings(max_examples=500 * FUZZ, deadline=None)
+@settings(max_examples=500 * FUZZ)
 @given(st.lists(events(), min_size=1, max_size=5))
 def test_each_event_accepted_fast_is_accepted_slowly_also_beside_refused_ones(batch):
     body = json.dumps(batch).encode()
@@ -132,7 +135,6 @@ def test_the_usual_events_are_decoded_fast(kind):
 @pytest.mark.django_db(transaction=True)
 @settings(
     max_examples=150 * FUZZ,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(body=bodies())

@@ -44,7 +44,7 @@ def test_the_api_is_as_described(server, headers, path, stored, mode):
     operation = schemathesis.openapi.from_url(f"{server.url}/api/schema?format=json")[path]["POST"]
     before = stored.objects.count()
 
-    @settings(max_examples=80 * FUZZ, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=80 * FUZZ, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(generation_mode=mode))
     def call(case):
         for name, value in headers.items():

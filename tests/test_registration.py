@@ -11,6 +11,7 @@ from django.utils import timezone
 from devices.models import Device, DeviceKey, ProvisioningKey
 from devices.registration import REPEAT_WITHIN
 from tests.events import log
+from tests.live import HTTP
 from tests.problems import assert_problem
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -33,7 +34,7 @@ def register(server):
         kwargs = kwargs or {"json": body}
         if "content" in kwargs:
             headers |= {"Content-Type": "application/json"}
-        return httpx.post(f"{server.url}/api/v1/devices/register", headers=headers, timeout=30, **kwargs)
+        return httpx.post(f"{server.url}/api/v1/devices/register", headers=headers, **HTTP, **kwargs)
 
     return register
 
