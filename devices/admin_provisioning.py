@@ -40,7 +40,14 @@ class ProvisioningKeyAdmin(KeyAdmin):
     )
 
     def get_fields(self, request: HttpRequest, obj: ProvisioningKey | None = None) -> Any:
-        return self.fields if obj else (("tenant", "label"), ("usage_limit", "expires_at"))
+        return self.fields if obj else (("tenant", "label"), "usage_limit", "expires_at")
+
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """With one button: whichever else leads on would lead past the plaintext."""
+        only = {"show_save_and_add_another": False, "show_save_and_continue": False}
+        return super().add_view(request, form_url, (extra_context or {}) | only)
 
     def formfield_for_foreignkey(self, db_field: ForeignKey, request: HttpRequest, **kwargs: Any) -> ModelChoiceField:
         return super().formfield_for_foreignkey(

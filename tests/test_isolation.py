@@ -1,8 +1,13 @@
 """Nobody sees or changes what belongs to another tenant, on any surface."""
 
 import json
+import os
+import subprocess
+import sys
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 from django.apps import apps
 from django.contrib.auth.models import Permission, User
@@ -18,6 +23,7 @@ from devices.models import Device, DeviceKey, ProvisioningKey, Tenant
 from ingest.models import IngestBatch, IngestEvent, RejectedBatch
 from tests.admin_pages import list_of, page_of
 from tests.events import alert, log
+from tests.live import ROOT
 from tests.problems import assert_problem
 from tests.servers import servers_only
 from tests.test_socket import ping, receive
@@ -181,6 +187,40 @@ def test_acting_as_somebody_ends_with_its_block_also_within_a_transaction(ours, 
                 raise LookupError
             assert Device.objects.count() == 1
         assert Device.objects.count() == 2
+
+
+@pytest.fixture
+def plain_user():
+    """The address of an empty database whose owner may make no roles, as `docs/operations.md` advises."""
+    url = urlsplit(os.environ["DATABASE_URL"])
+    with psycopg.connect(url.geturl(), autocommit=True) as administrator:
+        administrator.execute("CREATE ROLE ingestcloud_plain LOGIN PASSWORD 'plain'")
+        administrator.execute("CREATE DATABASE ingestcloud_plain OWNER ingestcloud_plain")
+        host = url.netloc.rpartition("@")[2]
+        yield administrator, url._replace(netloc=f"ingestcloud_plain:plain@{host}", path="/ingestcloud_plain").geturl()
+        administrator.execute("DROP DATABASE ingestcloud_plain WITH (FORCE)")
+        administrator.execute("DROP ROLE ingestcloud_plain")
+
+
+@servers_only
+def test_a_database_user_that_may_make_no_roles_is_told_what_to_do(plain_user, db):
+    administrator, url = plain_user
+
+    def manage(*arguments: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "manage.py", *arguments]
+        return subprocess.run(command, cwd=ROOT, env=os.environ | {"DATABASE_URL": url}, capture_output=True, text=True)
+
+    refused = manage("migrate")
+    assert refused.returncode != 0
+    assert "Traceback" not in refused.stderr
+    assert "GRANT ingestcloud_people TO ingestcloud_plain" in refused.stderr
+    administrator.execute("GRANT ingestcloud_people TO ingestcloud_plain")
+    assert manage("migrate").returncode == 0
+    assert manage("create_tenant", "acme").returncode == 0
+    with psycopg.connect(url) as as_people:
+        assert as_people.execute("SELECT count(*) FROM devices_tenant").fetchone() == (1,)
+        as_people.execute("SET ROLE ingestcloud_people")
+        assert as_people.execute("SELECT count(*) FROM devices_tenant").fetchone() == (0,)
 
 
 # The admin
