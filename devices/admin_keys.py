@@ -100,7 +100,7 @@ class KeyAdmin(TenantScoped):
     def get_actions_detail(self, request: HttpRequest, object_id: str) -> list[Any]:
         """There is nothing left to do to a key that is revoked or expired."""
         key = self.get_object(request, object_id)
-        return super().get_actions_detail(request, object_id) if key and key.state == "active" else []
+        return super().get_actions_detail(request, object_id) if key and key.is_usable(timezone.now()) else []
 
     @admin.action(description="Revoke the selected keys", permissions=["revoke"])
     def revoke_selected(self, request: HttpRequest, queryset: QuerySet) -> None:
@@ -134,7 +134,7 @@ class KeyAdmin(TenantScoped):
             if key is None:
                 return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
             name = f"the {self.opts.verbose_name} {key}"
-            if key.state != "active":
+            if not key.is_usable(timezone.now()):
                 self.message_user(request, f"{name.capitalize()} is {key.state} already.", messages.WARNING)
                 return HttpResponseRedirect(page_of(key.owner))
             form = form_class(request.POST) if request.method == "POST" else form_class()

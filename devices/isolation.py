@@ -6,14 +6,18 @@ socket the transaction changes to the role PEOPLE, and what that may see is deci
 https://www.postgresql.org/docs/current/ddl-rowsecurity.html
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from django.apps import apps
-from django.db import connection, connections, transaction
+from django.db import InterfaceError, OperationalError, connection, connections, transaction
 from django.http import HttpRequest, HttpResponse
 
+logger = logging.getLogger(__name__)
+
+AWAY = "The database does not answer just now. Try again in a few seconds."
 PEOPLE = "ingestcloud_people"
 # Devices are known by their keys, and what only says that we are here asks for no rows.
 NOT_FOR_PEOPLE = ("/v1/", "/api/", "/healthz", "/readyz")
@@ -60,7 +64,10 @@ def _ask(query: str, *arguments: str) -> Any:
 
 
 class TenantIsolationMiddleware:
-    """A page is one transaction that acts as its user. Behind the middleware that knows who that is."""
+    """A page is one transaction that acts as its user, and a 503 while the database does not answer.
+
+    Behind the middleware that knows who the user is.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -68,8 +75,12 @@ class TenantIsolationMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if request.path_info.startswith(NOT_FOR_PEOPLE):
             return self.get_response(request)
-        with acting_as(request.user):
-            return self.get_response(request)
+        try:
+            with acting_as(request.user):
+                return self.get_response(request)
+        except (OperationalError, InterfaceError) as error:
+            logger.error("The database failed: %r", error)
+            return HttpResponse(AWAY, status=503, content_type="text/plain", headers={"Retry-After": "5"})
 
 
 UNGRANTED = """

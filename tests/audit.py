@@ -8,12 +8,16 @@ import subprocess
 import sys
 
 COMMAND = ["pip_audit", "--disable-pip", "--no-deps", "--progress-spinner", "off", "--format", "json", "--desc", "off"]
+PATIENCE = 120  # seconds
 
 
 def main() -> None:
-    run = subprocess.run(
-        [sys.executable, "-m", *COMMAND, "--requirement", "requirements.txt"], capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", *COMMAND, "--requirement", "requirements.txt"]
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        print(f"NOT AUDITED: the database of vulnerabilities did not answer within {PATIENCE} seconds.")
+        return
     try:
         packages = json.loads(run.stdout)["dependencies"]
     except ValueError:

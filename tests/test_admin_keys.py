@@ -222,6 +222,15 @@ def test_a_provisioning_key_is_revoked_by_a_post(admin_client, provisioning_key,
     assert "revoked already" in admin_client.post(url, follow=True).text
 
 
+def test_a_provisioning_key_that_is_used_up_can_be_revoked_too(admin_client, provisioning_key):
+    """A device that it has registered may still ask with it again."""
+    ProvisioningKey.objects.update(use_count=1)
+    url = reverse("admin:devices_provisioningkey_revoke", args=[provisioning_key.pk])
+    assert url in admin_client.get(page_of(provisioning_key)).text
+    admin_client.post(url)
+    assert ProvisioningKey.objects.get().state == "revoked"
+
+
 def test_provisioning_keys_are_found_by_their_state(admin_client, tenant):
     issue = ProvisioningKey.objects.issue
     keys = {state: issue(tenant, state)[0] for state in ProvisioningKey.STATES}

@@ -8,6 +8,7 @@ import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 from django.db import connection, connections
 from django.utils import timezone
@@ -18,6 +19,7 @@ from ingest.models import IngestBatch, IngestEvent
 from ingest.questions import forget_dead_connections
 from ingest.writer import Job, writer
 from tests.events import alert, log
+from tests.live import HTTP
 from tests.problems import assert_problem
 from tests.servers import embedded_only, servers_only
 from tests.test_socket import ping, receive
@@ -57,6 +59,8 @@ def test_a_database_that_refuses_connections_is_503_and_then_all_is_well(the_ser
             cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
             assert_come_again(the_server.post(key, content=body))
             assert_come_again(the_server.post("dvc_" + "x" * 43, content=body))
+            page = httpx.get(f"{the_server.url}/login/", **HTTP)
+            assert (page.status_code, page.headers["Retry-After"]) == (503, "5")
         finally:
             cursor.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
     forget_dead_connections()  # of this process: the pool itself asks less and less often
