@@ -238,6 +238,7 @@ LOGGING = {
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {
         "django": {"handlers": [], "propagate": True},
+        "axes": {"level": "WARNING"},  # else three lines for each login
         # Anybody can cause it, it carries a traceback, and django.request logs the 400 all the same.
         "django.security.DisallowedHost": {"handlers": ["nowhere"], "propagate": False},
     },
