@@ -8,8 +8,8 @@ from contextlib import nullcontext
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Count, ForeignKey, Q, QuerySet
-from django.forms import ModelChoiceField, ModelForm
+from django.db.models import Count, Q, QuerySet
+from django.forms import ModelForm
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html_join
@@ -140,11 +140,6 @@ class DeviceAdmin(IssuesKeys, NeverDeleted, TenantScoped):
         """A device stays with its tenant: what it has sent is that tenant's."""
         return (*self.readonly_fields, "tenant") if obj else self.readonly_fields
 
-    def formfield_for_foreignkey(self, db_field: ForeignKey, request: HttpRequest, **kwargs: Any) -> ModelChoiceField:
-        return super().formfield_for_foreignkey(
-            db_field, request, queryset=Tenant.objects.for_user(request.user), **kwargs
-        )
-
     @admin.display(description="state", ordering="last_seen_at")
     def online(self, device: Device) -> SafeString:
         if device.last_seen_at is None:
@@ -166,7 +161,3 @@ class DeviceAdmin(IssuesKeys, NeverDeleted, TenantScoped):
     @admin.display(description="registered with")
     def registered(self, device: Device) -> SafeString | str:
         return link_to(device.registered_with) if device.registered_with else "added by hand"
-
-    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        """A provisioning key's page leads to the devices that came by it."""
-        return lookup == "registered_with__exact" or super().lookup_allowed(lookup, value, request)

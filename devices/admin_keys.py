@@ -48,7 +48,7 @@ def in_the_future(moment: datetime | None) -> datetime | None:
 
 
 def until(key: AnyKey) -> str:
-    return exact(key.expires_at) if key.expires_at else "revoked or rotated"
+    return exact(key.expires_at) if key.expires_at else "it is revoked"
 
 
 def log_key(request: HttpRequest, key: AnyKey, flag: int, what: str) -> None:
@@ -81,7 +81,6 @@ class KeyAdmin(TenantScoped):
     revoke_template: str
     list_filter_submit = True
     list_per_page = 50
-    search_help_text = "How the key starts"
     actions = ("revoke_selected",)
     actions_detail: tuple[str, ...] = ("revoke",)
 

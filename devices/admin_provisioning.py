@@ -4,8 +4,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.models import ADDITION
-from django.db.models import ForeignKey
-from django.forms import ModelChoiceField, ModelForm
+from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
@@ -13,7 +12,7 @@ from django.utils.safestring import SafeString
 
 from devices.admin_keys import KeyAdmin, KeyStateFilter, in_the_future, log_key, plaintext_page, until
 from devices.admin_tools import RelatedFilter, link_to
-from devices.models import ProvisioningKey, Tenant
+from devices.models import ProvisioningKey
 
 
 class ProvisioningKeyForm(ModelForm):
@@ -48,11 +47,6 @@ class ProvisioningKeyAdmin(KeyAdmin):
         """With one button: whichever else leads on would lead past the plaintext."""
         only = {"show_save_and_add_another": False, "show_save_and_continue": False}
         return super().add_view(request, form_url, (extra_context or {}) | only)
-
-    def formfield_for_foreignkey(self, db_field: ForeignKey, request: HttpRequest, **kwargs: Any) -> ModelChoiceField:
-        return super().formfield_for_foreignkey(
-            db_field, request, queryset=Tenant.objects.for_user(request.user), **kwargs
-        )
 
     def save_model(self, request: HttpRequest, obj: Any, form: ModelForm, change: bool) -> None:
         """There is nothing to change, so this is a new one."""

@@ -8,7 +8,7 @@ from django.contrib import admin
 from django.contrib.humanize.templatetags.humanize import naturaltime
 from django.core.exceptions import ObjectDoesNotExist
 from django.core.paginator import Paginator
-from django.db.models import Model, QuerySet
+from django.db.models import ForeignKey, Model, QuerySet
 from django.forms import ModelChoiceField
 from django.http import HttpRequest
 from django.template.loader import render_to_string
@@ -78,14 +78,20 @@ class TenantScoped(ModelAdmin):
             return queryset
         return queryset.filter(**{f"{self.tenant_lookup}__in": Tenant.objects.for_user(request.user)})
 
+    def formfield_for_foreignkey(
+        self, db_field: ForeignKey, request: HttpRequest, **kwargs: Any
+    ) -> ModelChoiceField | None:
+        """Nothing is given to a tenant that one does not see."""
+        if db_field.related_model is Tenant:
+            kwargs["queryset"] = Tenant.objects.for_user(request.user)
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
 
 class RelatedForm(AutocompleteDropdownForm):
     """Names what is chosen as its own list would: unfold's names the rows of all tenants."""
 
-    def __init__(
-        self, request: HttpRequest, name: str, label: str, choices: tuple, field: Any, *args: Any, **kwargs: Any
-    ):
-        super().__init__(request, name, label, choices, field, *args, **kwargs)
+    def __init__(self, request: HttpRequest, name: str, field: Any, **kwargs: Any) -> None:
+        super().__init__(request, name, field=field, **kwargs)
         pages = admin.site.get_model_admin(field.remote_field.model)
         cast("ModelChoiceField", self.fields[name]).queryset = pages.get_queryset(request)
 
