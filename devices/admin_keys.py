@@ -132,16 +132,15 @@ class KeyAdmin(TenantScoped):
             key = found.filter(pk=object_id).first() if object_id.isdecimal() else None
             if key is None:
                 return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
-            name = f"the {self.opts.verbose_name} {key}"
+            name = f"{self.opts.verbose_name} {key}"
             if not key.is_usable(timezone.now()):
-                self.message_user(request, f"{name.capitalize()} is {key.state} already.", messages.WARNING)
+                self.message_user(request, f"The {name} is {key.state} already.", messages.WARNING)
                 return HttpResponseRedirect(page_of(key.owner))
             form = form_class(request.POST) if request.method == "POST" else form_class()
             if request.method == "POST" and form.is_valid():
                 return act(request, key, form)
-        return page(
-            request, self, template, title=f"{verb} {name}", key=key, form=form, back_url=page_of(key.owner)
-        )  # fmt: skip
+        title = f"{verb} the {name}"
+        return page(request, self, template, title=title, key=key, form=form, back_url=page_of(key.owner))
 
     def _revoke(self, request: HttpRequest, key: AnyKey, form: forms.Form) -> HttpResponse:
         self.revoke_key(request, key)

@@ -219,7 +219,7 @@ def test_a_provisioning_key_is_revoked_by_a_post(admin_client, provisioning_key,
     assert ProvisioningKey.objects.get().state == "active"
     assert admin_client.post(url).url == page_of(tenant)
     assert ProvisioningKey.objects.get().state == "revoked"
-    assert "revoked already" in admin_client.post(url, follow=True).text
+    assert f"{provisioning_key} is revoked already" in admin_client.post(url, follow=True).text
 
 
 def test_a_provisioning_key_that_is_used_up_can_be_revoked_too(admin_client, provisioning_key):
