@@ -7,7 +7,7 @@ MANAGE := $(BIN)/python manage.py
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --no-config \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make requirements"
-CODE := alerts devices ingest ingestcloud
+CODE := alerts common devices ingest ingestcloud
 # A frame is the same bytes for every socket; compressing it would be work for each. All that clients say is ping.
 SOCKETS := --ws-per-message-deflate false --ws-max-size 65536
 ARGS ?=

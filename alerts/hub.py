@@ -10,6 +10,7 @@ from channels.layers import BaseChannelLayer, get_channel_layer
 
 from alerts.broadcast import GROUP, Told, told
 from alerts.models import SecurityAlert
+from common.loops import PerLoop
 
 logger = logging.getLogger(__name__)
 
@@ -148,14 +149,9 @@ def alerts_after(last_id: int) -> list[Told]:
     return [told(alert) for alert in rows]
 
 
-_hubs: dict[asyncio.AbstractEventLoop, Hub] = {}
+_hubs = PerLoop(lambda loop: Hub())
 
 
 def hub() -> Hub:
-    """The hub of the running loop. A process that serves has one."""
-    loop = asyncio.get_running_loop()
-    if loop not in _hubs:
-        for closed in [other for other in _hubs if other.is_closed()]:
-            del _hubs[closed]
-        _hubs[loop] = Hub()
-    return _hubs[loop]
+    """The hub of the running loop."""
+    return _hubs.of(asyncio.get_running_loop())

@@ -14,8 +14,8 @@ from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponse
 
+from common.deadlines import deadlines_of
 from ingest.backlog import Share
-from ingest.deadlines import deadlines_of
 from ingest.errors import BodyTooLarge, BodyTooSlow, ClientDisconnected
 from ingest.views import IngestView
 

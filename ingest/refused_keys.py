@@ -7,7 +7,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from ingest.models import RefusedKeyCount
-from ingest.questions import ask_database
+from ingest.queries import run_query
 
 logger = logging.getLogger("ingest")
 
@@ -40,7 +40,7 @@ class RefusedKeys:
             return
         logger.warning("Refused %d requests without a valid device key in the last minute", count)
         try:
-            await ask_database(add_to_hour, count)
+            await run_query(add_to_hour, count)
         except Exception as error:  # noqa: BLE001  a count is not worth more than a line
             logger.error("They could not be counted in the database yet: %r", error)
             self._count += count

@@ -19,7 +19,7 @@ from ingest.body import read_body
 from ingest.errors import InvalidEvents
 from ingest.headers import idempotency_key, prefers_lenient, source_address
 from ingest.limiter import limiter
-from ingest.questions import ask_database
+from ingest.queries import run_query
 from ingest.refused_keys import refused_keys
 from ingest.rejections import Rejection, keep
 from ingest.writer import writer
@@ -74,7 +74,7 @@ class IngestView(APIView):
         batch.idempotency_key = idempotency_key(headers)
         limiter.take(batch)
         if rejected:
-            await ask_database(keep, rejected_events(batch, rejected))  # first: a fault in between loses nothing
+            await run_query(keep, rejected_events(batch, rejected))  # first: a fault in between loses nothing
         await writer.store(batch)
         if not lenient:
             return None
@@ -88,7 +88,7 @@ class IngestView(APIView):
         """DRF's, but a key that is known needs no thread."""
         known = cast("list[DeviceKeyAuthentication]", self.request.authenticators)[0].known_key(self.request)
         if known is None:
-            await ask_database(self.perform_authentication, self.request)
+            await run_query(self.perform_authentication, self.request)
         else:
             self.request.auth = known
         return cast("DeviceKey", self.request.auth)
@@ -104,7 +104,7 @@ class IngestView(APIView):
         if key is None or response.status_code not in KEPT:
             return
         try:
-            await ask_database(keep, self._refused_body(key, json.loads(response.content)))
+            await run_query(keep, self._refused_body(key, json.loads(response.content)))
         except Exception:  # the device has its answer all the same
             logger.exception("A refused batch could not be kept")
 

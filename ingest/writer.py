@@ -16,12 +16,12 @@ from django.utils import timezone
 
 from alerts.broadcast import broadcast
 from alerts.storage import NewAlert
+from common.database import forget_dead_connections
+from common.deadlines import deadlines_of
 from devices.models import LAST_USE_EVERY, Device, DeviceKey
 from ingest.backlog import BATCH_BYTES, backlog
 from ingest.batch import Batch
-from ingest.deadlines import deadlines_of
 from ingest.errors import UnstorableBatch
-from ingest.questions import forget_dead_connections
 from ingest.store import Outcome, store_batches
 
 logger = logging.getLogger(__name__)

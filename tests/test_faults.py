@@ -14,9 +14,9 @@ from django.db import connection, connections
 from django.utils import timezone
 
 from alerts.models import SecurityAlert
+from common.database import forget_dead_connections
 from ingest.batch import check_batch
 from ingest.models import IngestBatch, IngestEvent
-from ingest.questions import forget_dead_connections
 from ingest.writer import Job, writer
 from tests.events import alert, log
 from tests.live import HTTP

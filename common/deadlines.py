@@ -3,6 +3,8 @@
 import asyncio
 from typing import Protocol
 
+from common.loops import PerLoop
+
 EVERY = 1.0  # seconds between looks: so much later than its deadline a wait may end
 
 
@@ -40,13 +42,4 @@ class Deadlines:
         self._timer = self._loop.call_later(EVERY, self._look) if self._waiting else None
 
 
-_deadlines: dict[asyncio.AbstractEventLoop, Deadlines] = {}
-
-
-def deadlines_of(loop: asyncio.AbstractEventLoop) -> Deadlines:
-    """A process that serves has one loop."""
-    if loop not in _deadlines:
-        for closed in [other for other in _deadlines if other.is_closed()]:
-            del _deadlines[closed]
-        _deadlines[loop] = Deadlines(loop)
-    return _deadlines[loop]
+deadlines_of = PerLoop(Deadlines).of

@@ -1,0 +1,1 @@
+"""What every room may use. It has no models and imports nothing of ours."""

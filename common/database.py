@@ -1,0 +1,55 @@
+"""The way to the database from the event loop: by a few threads for each purpose, and with an end to every wait."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+from django.db import InterfaceError, OperationalError, connection
+
+QUERY_SECONDS = 8.0
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class QueryThreads:
+    """Threads of one purpose, so that what others ask can't hold it up.
+
+    Channels' own way has one thread for all: while the database is away, each query would wait for all before it.
+    """
+
+    def __init__(self, name: str, count: int) -> None:
+        self._executor = ThreadPoolExecutor(count, thread_name_prefix=name)
+
+    async def run(self, query: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
+        """What `query` returns. Raises OperationalError where that takes longer than `QUERY_SECONDS`.
+
+        A query that nobody waits for any more, because its task was cancelled, is not begun.
+        """
+        try:
+            async with asyncio.timeout(QUERY_SECONDS):
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(self._executor, _run, query, arguments, keywords)
+        except TimeoutError as error:
+            raise OperationalError("The database did not answer in time.") from error
+
+
+def _run(query: Callable[..., T], arguments: tuple, keywords: dict) -> T:
+    try:
+        return query(*arguments, **keywords)
+    except (OperationalError, InterfaceError):
+        forget_dead_connections()
+        raise
+    finally:
+        connection.close()
+
+
+def forget_dead_connections() -> None:
+    """Give this thread's connection up, and those in the pool that were cut.
+
+    The pool itself would find them one at a time, with a longer and longer pause behind each.
+    """
+    connection.close()
+    if pool := getattr(connection, "pool", None):
+        pool.check()
