@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from django.conf import settings
@@ -32,6 +32,13 @@ class Batch:
     alerts: list[NewAlert]
     modules: set[str]
     idempotency_key: str | None = None
+
+
+class Inserted(NamedTuple):
+    """What a transaction did with a batch."""
+
+    enabled: set[str] | None  # the modules of its tenant, None if its key is not usable
+    is_new: bool  # it was stored just now
 
 
 @dataclass(slots=True)

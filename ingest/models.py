@@ -14,7 +14,7 @@ class Kind(models.TextChoices):
 
 
 class IngestBatch(models.Model):
-    """One acknowledged request. Its unique digest makes a repeat of the same bytes a no-op."""
+    """One acknowledged request. A repeat is known by the device's name for the batch, or without one by its bytes."""
 
     tenant = models.ForeignKey(
         Tenant, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
@@ -36,7 +36,11 @@ class IngestBatch(models.Model):
         verbose_name_plural = "batches"
         ordering = ["-id"]
         constraints = [
-            models.UniqueConstraint(fields=["device", "digest"], name="ingest_batches_once"),
+            models.UniqueConstraint(
+                fields=["device", "digest"],
+                condition=models.Q(idempotency_key__isnull=True),
+                name="ingest_batches_once",
+            ),
             models.UniqueConstraint(
                 fields=["device", "idempotency_key"],
                 condition=models.Q(idempotency_key__isnull=False),

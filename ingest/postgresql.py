@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 
 from alerts.storage import COLUMNS, ORDER_LOCK, NewAlert
 from devices.models import Module
-from ingest.batch import Batch
+from ingest.batch import Batch, Inserted
 from ingest.decoder import Event
 
 
@@ -35,10 +35,16 @@ class _Row(msgspec.Struct):
 
 
 ENABLED = ", ".join(f"CASE WHEN tenant.{module}_enabled THEN '{module}' END" for module in Module)
-# `given` looks at keys and modules once more, for the look-up before may have come from a memory of the key.
+# `given` looks at keys and modules once more, because the look-up before may have come from a memory of the key.
 # `good` has one batch of those that are the same, in a fixed order: two transactions that wait for each other's rows
 # would be a deadlock.
+# Each insert names the index that may refuse a row: any other clash, such as an id that is taken because the sequence
+# is behind its table, is an error and never a repeat.
 # `turn` waits for the lock when the events are in, and before an alert has its id: it is held to the commit.
+BATCH_COLUMNS = """tenant_id, device_id, digest, event_count, alert_count, byte_count, source, received_at,
+         idempotency_key"""
+BATCH_VALUES = """tenant_id, device_id, digest, jsonb_array_length(events), jsonb_array_length(alerts), byte_count,
+         source, received_at, idempotency_key"""
 INSERT = f"""
 WITH given AS MATERIALIZED (
   SELECT batch.*, decode(hex_digest, 'hex') AS digest, tenant.id AS tenant_id,
@@ -51,23 +57,34 @@ WITH given AS MATERIALIZED (
     LEFT JOIN devices_device AS device ON device.id = key.device_id
     LEFT JOIN devices_tenant AS tenant ON tenant.id = device.tenant_id
 ), good AS MATERIALIZED (
-  SELECT DISTINCT ON (device_id, digest) *
-    FROM given
+  SELECT DISTINCT ON (device_id, coalesce(idempotency_key, ''), unnamed) *
+    FROM (SELECT *, CASE WHEN idempotency_key IS NULL THEN digest END AS unnamed FROM given) AS given
    WHERE modules <@ enabled AND jsonb_array_length(events) > 0
-   ORDER BY device_id, digest
-), fresh AS (
-  INSERT INTO ingest_batches
-         (tenant_id, device_id, digest, event_count, alert_count, byte_count, source, received_at, idempotency_key)
-  SELECT tenant_id, device_id, digest, jsonb_array_length(events), jsonb_array_length(alerts), byte_count, source,
-         received_at, idempotency_key
+   ORDER BY device_id, coalesce(idempotency_key, ''), unnamed
+), unnamed AS (
+  INSERT INTO ingest_batches ({BATCH_COLUMNS})
+  SELECT {BATCH_VALUES}
     FROM good
-      ON CONFLICT DO NOTHING
-  RETURNING id, device_id, digest
+   WHERE idempotency_key IS NULL
+      ON CONFLICT (device_id, digest) WHERE idempotency_key IS NULL DO NOTHING
+  RETURNING id, device_id, digest, idempotency_key
+), named AS (
+  INSERT INTO ingest_batches ({BATCH_COLUMNS})
+  SELECT {BATCH_VALUES}
+    FROM good
+   WHERE idempotency_key IS NOT NULL
+      ON CONFLICT (device_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+  RETURNING id, device_id, digest, idempotency_key
+), fresh AS MATERIALIZED (
+  SELECT stored.id, good.number
+    FROM (SELECT * FROM unnamed UNION ALL SELECT * FROM named) AS stored
+    JOIN good USING (device_id, digest)
+   WHERE good.idempotency_key IS NOT DISTINCT FROM stored.idempotency_key
 ), stored AS (
   INSERT INTO ingest_events (tenant_id, device_id, batch_id, kind, timestamp, data, received_at)
   SELECT tenant_id, device_id, fresh.id, kind, timestamp, data, received_at
     FROM fresh
-    JOIN good USING (device_id, digest)
+    JOIN good USING (number)
    CROSS JOIN jsonb_to_recordset(events) AS event (kind varchar(16), timestamp timestamptz, data jsonb)
   RETURNING id
 ), turn AS MATERIALIZED (
@@ -79,40 +96,38 @@ WITH given AS MATERIALIZED (
   SELECT tenant_id, device_id, fresh.id, received_at, {", ".join(COLUMNS)}
     FROM turn
    CROSS JOIN fresh
-    JOIN good USING (device_id, digest)
+    JOIN good USING (number)
    CROSS JOIN ROWS FROM (jsonb_to_recordset(alerts) AS (
       timestamp timestamptz, title text, severity text, source_ip inet, destination_ip inet, description text,
       status text)) WITH ORDINALITY
    ORDER BY fresh.id, ordinality
   RETURNING id, batch_id
 )
-SELECT given.enabled, ARRAY(SELECT alerted.id FROM alerted WHERE batch_id = fresh.id ORDER BY id)
+SELECT given.enabled, fresh.id, ARRAY(SELECT alerted.id FROM alerted WHERE batch_id = fresh.id ORDER BY id)
   FROM given
-  LEFT JOIN good USING (number)
-  LEFT JOIN fresh ON (fresh.device_id, fresh.digest) = (good.device_id, good.digest)
+  LEFT JOIN fresh USING (number)
  ORDER BY number
 """  # noqa: S608
 
 
-def insert(batches: list[Batch]) -> tuple[list[set[str] | None], list[NewAlert]]:
+def insert(batches: list[Batch]) -> tuple[list[Inserted], list[NewAlert]]:
     """Store those of `batches` that are new and allowed, in a transaction of its own.
 
-    Returns the modules that each batch's tenant has enabled, None where its key is not usable, and the new alerts
-    in id order.
+    Returns what became of each, and the new alerts in id order. Raises IntegrityError if an id is taken.
     """
     rows = [_row(number, batch) for number, batch in enumerate(batches)]
-    enabled: list[set[str] | None] = []
+    inserted: list[Inserted] = []
     alerts: list[NewAlert] = []
     connection.ensure_connection()
     # Django's own cursor would put the JSON into the text of the statement.
     with connection.wrap_database_errors, Cursor(connection.connection) as cursor:
         cursor.execute(INSERT, [Jsonb(rows, dumps=msgspec.json.encode)], prepare=True)
-        for batch, (modules, alert_ids) in zip(batches, cursor.fetchall(), strict=True):
-            enabled.append(None if modules is None else set(modules))
+        for batch, (modules, batch_id, alert_ids) in zip(batches, cursor.fetchall(), strict=True):
+            inserted.append(Inserted(None if modules is None else set(modules), batch_id is not None))
             for alert, pk in zip(batch.alerts, alert_ids, strict=False):  # a repeat has no new ones
                 alert.pk = pk
                 alerts.append(alert)
-    return enabled, sorted(alerts, key=lambda alert: alert.pk)
+    return inserted, sorted(alerts, key=lambda alert: alert.pk)
 
 
 def _row(number: int, batch: Batch) -> _Row:

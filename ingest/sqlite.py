@@ -13,7 +13,7 @@ from django.db import connection, transaction
 
 from alerts.storage import COLUMNS, NewAlert
 from devices.models import DeviceKey, Module
-from ingest.batch import Batch
+from ingest.batch import Batch, Inserted
 
 BATCH_COLUMNS = (
     "tenant_id", "device_id", "digest", "event_count", "alert_count", "byte_count", "source", "received_at",
@@ -37,12 +37,20 @@ SELECT %s, %s, %s, %s, {", ".join(map(_of, COLUMNS))} FROM json_each(%s) RETURNI
 """  # noqa: S608
 
 
+# Each index that may refuse a row is named: any other clash is an error and never a repeat.
+INSERT_BATCHES = f"""
+INSERT INTO ingest_batches ({",".join(BATCH_COLUMNS)}) VALUES {{rows}}
+ON CONFLICT (device_id, digest) WHERE idempotency_key IS NULL DO NOTHING
+ON CONFLICT (device_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+RETURNING id, device_id, digest, idempotency_key
+"""  # noqa: S608
+
+
 @transaction.atomic
-def insert(batches: list[Batch]) -> tuple[list[set[str] | None], list[NewAlert]]:
+def insert(batches: list[Batch]) -> tuple[list[Inserted], list[NewAlert]]:
     """Store those of `batches` that are new and allowed, in a transaction of its own.
 
-    Returns the modules that each batch's tenant has enabled, None where its key is not usable, and the new alerts
-    in id order.
+    Returns what became of each, and the new alerts in id order. Raises IntegrityError if an id is taken.
     """
     enabled = _enabled(batches)
     given = zip(batches, enabled, strict=True)
@@ -56,7 +64,9 @@ def insert(batches: list[Batch]) -> tuple[list[set[str] | None], list[NewAlert]]
                 cursor.execute(INSERT_ALERTS, [*common, _json([alert.row for alert in batch.alerts])])
                 for alert, pk in zip(batch.alerts, sorted(pk for (pk,) in cursor.fetchall()), strict=True):
                     alert.pk = pk
-    return enabled, [alert for _, batch in fresh for alert in batch.alerts]
+    new = {id(batch) for _, batch in fresh}
+    inserted = [Inserted(modules, id(batch) in new) for batch, modules in zip(batches, enabled, strict=True)]
+    return inserted, [alert for _, batch in fresh for alert in batch.alerts]
 
 
 def _enabled(batches: list[Batch]) -> list[set[str] | None]:
@@ -68,15 +78,17 @@ def _enabled(batches: list[Batch]) -> list[set[str] | None]:
 
 
 def _insert_batches(batches: list[Batch]) -> list[tuple[int, Batch]]:
-    by_identity = {(batch.key.device_id, batch.digest): batch for batch in batches}
+    by_identity = {(batch.key.device_id, batch.digest, batch.idempotency_key): batch for batch in batches}
     marks = f"({','.join(['%s'] * len(BATCH_COLUMNS))})"
     with connection.cursor() as cursor:
         cursor.execute(
-            f"INSERT INTO ingest_batches ({','.join(BATCH_COLUMNS)}) VALUES {','.join([marks] * len(batches))}"  # noqa: S608
-            " ON CONFLICT DO NOTHING RETURNING id, device_id, digest",
+            INSERT_BATCHES.format(rows=",".join([marks] * len(batches))),
             [value for batch in batches for value in _batch_row(batch)],
         )
-        return [(batch_id, by_identity[device_id, bytes(digest)]) for batch_id, device_id, digest in cursor.fetchall()]
+        return [
+            (batch_id, by_identity[device_id, bytes(digest), idempotency_key])
+            for batch_id, device_id, digest, idempotency_key in cursor.fetchall()
+        ]
 
 
 def _batch_row(batch: Batch) -> tuple[Any, ...]:

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from django.db import InterfaceError, OperationalError, connection
+from django.db import DatabaseError, InterfaceError, OperationalError, connection
+from django.db.models import Q
 
 from alerts.storage import NewAlert
 from devices.authentication import InvalidDeviceKey, known_keys
@@ -24,42 +25,54 @@ def store_batches(batches: list[Batch]) -> Outcome:
     """Store `batches` in one transaction and return when it is on disk.
 
     A batch that its device has sent before, or that is twice in the group, is left out, and is no refusal.
-    `refused` maps the index of a batch to the reason, where its key was revoked or a module switched off since it
-    was checked, or its Idempotency-Key was used for another. Raises the database's error where it does not answer.
+    `refused` maps the index of a batch to the reason, if its key was revoked or a module switched off since it was
+    checked, its Idempotency-Key was used for another, or it was left out and is not found. Raises the database's error
+    if it does not answer.
     """
     insert = postgresql.insert if connection.vendor == "postgresql" else sqlite.insert
-    enabled, alerts = insert(batches)
-    reasons = map(_refusal, batches, enabled)
-    refused: dict[int, Exception] = {index: reason for index, reason in enumerate(reasons) if reason}
+    inserted, alerts = insert(batches)
+    refused: dict[int, Exception] = {}
+    left_out: dict[int, Batch] = {}
+    for index, (batch, (enabled, is_new)) in enumerate(zip(batches, inserted, strict=True)):
+        if reason := _refusal(batch, enabled):
+            refused[index] = reason
+        elif batch.events and not is_new:
+            left_out[index] = batch
     if refused:
         known_keys.clear()
-    return Outcome(_reused(batches) | refused, alerts)
+    return Outcome(_missing(left_out) | refused if left_out else refused, alerts)
 
 
-def _reused(batches: list[Batch]) -> dict[int, Exception]:
-    """Those that were left out because their device has used their Idempotency-Key for another body.
+def _missing(left_out: dict[int, Batch]) -> dict[int, Exception]:
+    """Why batches that were left out can't be acknowledged: a repeat is found by its Idempotency-Key, or its digest.
 
-    A question of its own, for a transaction does not see what another has committed meanwhile. The others of the
-    group are stored: so where the database does not answer, those that have such a key fail alone.
+    A query of its own, because a transaction does not see what another has committed meanwhile. The others of the
+    group are stored: so if the database does not answer, those that were left out fail alone.
     """
-    named = {index: batch for index, batch in enumerate(batches) if batch.idempotency_key}
-    if not named:
-        return {}
-    keys = {batch.idempotency_key for batch in named.values()}
-    devices = {batch.key.device_id for batch in named.values()}
-    rows = IngestBatch.objects.filter(device__in=devices, idempotency_key__in=keys)
+    batches = left_out.values()
+    devices = {batch.key.device_id for batch in batches}
+    is_named = Q(idempotency_key__in={batch.idempotency_key for batch in batches if batch.idempotency_key})
+    is_unnamed = Q(idempotency_key=None, digest__in={batch.digest for batch in batches if not batch.idempotency_key})
+    rows = IngestBatch.objects.filter(is_named | is_unnamed, device__in=devices)
     try:
-        digests = {
-            tuple(who): bytes(digest) for *who, digest in rows.values_list("device", "idempotency_key", "digest")
+        found = {
+            (device, name or bytes(digest)): bytes(digest)
+            for device, name, digest in rows.values_list("device", "idempotency_key", "digest")
         }
     except (OperationalError, InterfaceError) as error:
-        return dict.fromkeys(named, error)
-    digest_of = {index: digests.get((batch.key.device_id, batch.idempotency_key)) for index, batch in named.items()}
-    return {i: IdempotencyKeyReused() for i, digest in digest_of.items() if digest not in (None, batches[i].digest)}
+        return dict.fromkeys(left_out, error)
+    missing: dict[int, Exception] = {}
+    for index, batch in left_out.items():
+        digest = found.get((batch.key.device_id, batch.idempotency_key or batch.digest))
+        if digest is None:
+            missing[index] = DatabaseError("A batch was neither stored nor found. Its device is told to send it again.")
+        elif digest != batch.digest:
+            missing[index] = IdempotencyKeyReused()
+    return missing
 
 
 def _refusal(batch: Batch, enabled: set[str] | None) -> InvalidDeviceKey | ModuleDisabled | None:
-    """Why a batch was left out by a transaction that found these modules `enabled`, None where it is stored."""
+    """Why a batch was left out by a transaction that found these modules `enabled`, None if it may be stored."""
     if enabled is None:
         return InvalidDeviceKey()
     off = batch.modules - enabled

@@ -4,10 +4,13 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from django.db import connection
 
 from alerts.models import SecurityAlert
 from ingest.models import IngestBatch, IngestEvent
 from tests.events import alert, log
+from tests.problems import assert_problem
+from tests.servers import servers_only
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -57,3 +60,30 @@ def test_batches_that_share_a_commit_are_judged_alone(server, make_key):
     assert answers == [status for *_, status in jobs]
     assert IngestBatch.objects.count() == 41
     assert SecurityAlert.objects.count() == 40
+
+
+def test_the_same_bytes_by_another_name_are_another_batch(server, key):
+    body = json.dumps([log()]).encode()
+    for name in ("a", "b", "a", "b"):
+        assert server.post(key, content=body, headers={"Idempotency-Key": name}).status_code == 204
+    for _ in range(2):
+        assert server.post(key, content=body).status_code == 204
+    assert IngestBatch.objects.count() == IngestEvent.objects.count() == 3
+
+
+@servers_only
+def test_after_a_sequence_was_set_back_no_204_is_a_lie(server, key):
+    """A device sends again until its batch is stored; each try takes one id more."""
+    for _ in range(5):
+        assert server.post(key, [log()]).status_code == 204
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT setval(pg_get_serial_sequence('ingest_batches', 'id'), min(id)) FROM ingest_batches")
+    body = json.dumps([log()]).encode()
+    answers = [server.post(key, content=body)]
+    while answers[-1].status_code != 204:
+        assert_problem(answers[-1], 503, "storage_unavailable")
+        assert IngestBatch.objects.count() == 5
+        answers.append(server.post(key, content=body))
+    assert len(answers) > 1
+    assert "duplicate key" in server.log
+    assert IngestBatch.objects.count() == IngestEvent.objects.count() == 6

@@ -4,25 +4,30 @@ import json
 from datetime import timedelta
 
 import pytest
+from django.db import DatabaseError, IntegrityError, connection
 from django.utils import timezone
 
 from alerts.models import SecurityAlert
 from devices.authentication import InvalidDeviceKey
 from devices.models import DeviceKey, Tenant
 from ingest.batch import check_batch
-from ingest.errors import ModuleDisabled
+from ingest.errors import IdempotencyKeyReused, ModuleDisabled
 from ingest.models import IngestBatch, IngestEvent
 from ingest.store import store_batches
 from tests.events import EXAMPLES, alert, log
+from tests.problems import assert_problem
+from tests.servers import servers_only
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 BACKUP = json.loads(EXAMPLES["backup_event"])
 
 
-def batch_of(key: DeviceKey, *events: dict):
+def batch_of(key: DeviceKey, *events: dict, name: str | None = None):
     loaded = DeviceKey.objects.select_related("device__tenant").get(pk=key.pk)
-    return check_batch(json.dumps(events).encode(), loaded, "10.0.0.7", timezone.now())
+    batch = check_batch(json.dumps(events).encode(), loaded, "10.0.0.7", timezone.now())
+    batch.idempotency_key = name
+    return batch
 
 
 def revoke(key: DeviceKey) -> None:
@@ -105,3 +110,70 @@ def test_a_repeat_has_no_new_alerts(device_key):
     batch = batch_of(device_key, alert())
     assert len(store_batches([batch]).alerts) == 1
     assert store_batches([batch]).alerts == []
+
+
+def test_a_name_tells_a_repeat_from_a_second_batch_of_the_same_bytes(device_key):
+    same, other = alert("same"), alert("other")
+    group = [
+        batch_of(device_key, same, name="a"),
+        batch_of(device_key, same, name="b"),
+        batch_of(device_key, same),
+        batch_of(device_key, same),
+        batch_of(device_key, same, name="a"),
+        batch_of(device_key, other, name="b"),
+    ]
+    outcome = store_batches(group)
+    assert {index: type(error) for index, error in outcome.refused.items()} == {5: IdempotencyKeyReused}
+    assert [alert.title for alert in outcome.alerts] == ["same"] * 3
+    assert set(IngestBatch.objects.values_list("idempotency_key", flat=True)) == {"a", "b", None}
+    again = store_batches(group)
+    assert set(again.refused) == {5}
+    assert again.alerts == []
+    assert IngestBatch.objects.count() == IngestEvent.objects.count() == SecurityAlert.objects.count() == 3
+
+
+@pytest.mark.parametrize("name", [None, "batch-1"])
+@pytest.mark.parametrize("table", ["ingest_batches", "security_alerts"])
+@servers_only
+def test_an_id_that_is_taken_is_an_error_and_no_repeat(device_key, table, name):
+    """As after a switch-over by logical replication, which does not carry sequences."""
+    for number in range(3):
+        store_batches([batch_of(device_key, alert(f"{number}"))])
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), (SELECT min(id) FROM {table}))")
+    batch = batch_of(device_key, alert("new"), name=name)
+    with pytest.raises(IntegrityError):
+        store_batches([batch])
+    assert not SecurityAlert.objects.filter(title="new").exists()
+    assert IngestBatch.objects.count() == 3
+
+
+def swallow(table: str) -> str:
+    """SQL that makes a database take rows without a word and not keep them."""
+    if connection.vendor == "postgresql":
+        return f"""
+            CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+            CREATE TRIGGER swallow BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION swallow()
+        """
+    return f"CREATE TRIGGER swallow BEFORE INSERT ON {table} BEGIN SELECT RAISE(IGNORE); END"
+
+
+@pytest.fixture
+def swallowed_batches():
+    with connection.cursor() as cursor:
+        cursor.execute(swallow("ingest_batches"))
+        yield
+        cursor.execute("DROP TRIGGER swallow" + (" ON ingest_batches" if connection.vendor == "postgresql" else ""))
+        if connection.vendor == "postgresql":
+            cursor.execute("DROP FUNCTION swallow()")
+
+
+@pytest.mark.parametrize("name", [None, "batch-1"])
+def test_a_batch_that_was_left_out_and_is_not_found_is_no_repeat(device_key, swallowed_batches, name):
+    (error,) = store_batches([batch_of(device_key, log(), name=name)]).refused.values()
+    assert isinstance(error, DatabaseError)
+
+
+def test_such_a_batch_is_503_for_its_device(server, device_key, swallowed_batches):
+    assert_problem(server.post(device_key.plaintext, [log()]), 503, "storage_unavailable")
+    assert "neither stored nor found" in server.log
