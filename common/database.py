@@ -7,7 +7,7 @@ from typing import ParamSpec, TypeVar
 
 from django.db import InterfaceError, OperationalError, connection
 
-QUERY_SECONDS = 8.0
+from common.connections import OPERATION_SECONDS
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -23,12 +23,12 @@ class QueryThreads:
         self._executor = ThreadPoolExecutor(count, thread_name_prefix=name)
 
     async def run(self, query: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
-        """What `query` returns. Raises OperationalError where that takes longer than `QUERY_SECONDS`.
+        """What `query` returns. Raises OperationalError where that takes longer than `OPERATION_SECONDS`.
 
         A query that nobody waits for any more, because its task was cancelled, is not begun.
         """
         try:
-            async with asyncio.timeout(QUERY_SECONDS):
+            async with asyncio.timeout(OPERATION_SECONDS):
                 loop = asyncio.get_running_loop()
                 return await loop.run_in_executor(self._executor, _run, query, arguments, keywords)
         except TimeoutError as error:
@@ -46,10 +46,12 @@ def _run(query: Callable[..., T], arguments: tuple, keywords: dict) -> T:
 
 
 def forget_dead_connections() -> None:
-    """Give this thread's connection up, and those in the pool that were cut.
+    """Give this thread's connection up. If it was dead, close all that wait in the pool: they may be dead too.
 
-    The pool itself would find them one at a time, with a longer and longer pause behind each.
+    The pool would find them one at a time, with a longer and longer pause behind each; and to ask a connection that
+    leads nowhere whether it is alive takes as long as any operation on it.
     """
+    was_dead = connection.connection is None or getattr(connection.connection, "closed", False)
     connection.close()
-    if pool := getattr(connection, "pool", None):
-        pool.check()
+    if was_dead and (pool := getattr(connection, "pool", None)):
+        pool.drain()

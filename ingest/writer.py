@@ -22,13 +22,14 @@ from devices.models import LAST_USE_EVERY, Device, DeviceKey
 from ingest.backlog import BATCH_BYTES, backlog
 from ingest.batch import Batch
 from ingest.errors import UnstorableBatch
-from ingest.store import Outcome, store_batches
+from ingest.store import store_batches
 
 logger = logging.getLogger(__name__)
 
 GROUP_EVENTS = 2000  # enough to share a commit, few enough to keep its wait short
 SHARED_EVENTS = 500  # fewer take turns: while one small group is on its way, the next grows, which costs less
 STORE_SECONDS = 8.0  # after which a device is told to come again; what is on its way may be stored all the same
+TURN_SECONDS = 1.0  # that a group waits for its turn: the one before may be stuck on a dead connection
 IDLE_SECONDS = 5.0  # after which a writer gives its connection back
 
 NEVER = datetime.min.replace(tzinfo=UTC)
@@ -118,11 +119,15 @@ class Writer:
 
     def _store_with_others(self, job: Job) -> bool:
         """Store `job` and what waits behind it. Tells whether the end was among it."""
-        with self._turn:
+        has_turn = self._turn.acquire(timeout=TURN_SECONDS)
+        try:
             group, last = self._gather(job)
             if sum(len(job.batch.events) for job in group) < SHARED_EVENTS:
                 _store_group(group)
                 return last
+        finally:
+            if has_turn:
+                self._turn.release()
         _store_group(group)
         return last
 
@@ -141,15 +146,24 @@ class Writer:
         return group, False
 
 
-def _store_group(group: list[Job]) -> None:
-    """Store a group of batches by one commit. If that fails each is tried alone: only the guilty one fails."""
+def _store_group(group: list[Job], *, again: bool = False) -> None:
+    """Store a group of batches by one commit. If that fails each is tried alone: only the guilty one fails.
+
+    On a connection that was cut they are tried once more, on a new one. Repeating is safe: a commit whose answer was
+    lost is found.
+    """
     group = _without_those_given_up(group)
     if not group:
         return
     try:
-        outcome = _store_connected([job.batch for job in group])
+        outcome = store_batches([job.batch for job in group])
     except (OperationalError, InterfaceError) as error:  # no batch's fault, and no use to try each
-        _settle(group, [error] * len(group))
+        was_connected = connection.connection is not None
+        forget_dead_connections()
+        if was_connected and not again:
+            _store_group(group, again=True)
+        else:
+            _settle(group, [error] * len(group))
     except Exception as error:  # noqa: BLE001  whatever it is, somebody waits for it
         if len(group) > 1:
             for job in group:
@@ -200,19 +214,6 @@ def tell(loop: asyncio.AbstractEventLoop, alerts: list[NewAlert]) -> None:
     task = loop.create_task(broadcast(alerts))
     broadcasts.add(task)
     task.add_done_callback(broadcasts.discard)
-
-
-def _store_connected(batches: list[Batch]) -> Outcome:
-    """`store_batches`, and once more on a new connection where an old one may have been cut."""
-    try:
-        return store_batches(batches)
-    except (OperationalError, InterfaceError):
-        was_connected = connection.connection is not None
-        forget_dead_connections()
-        if not was_connected:
-            raise
-        # Repeating is safe: a commit whose answer was lost is found by its digest.
-        return store_batches(batches)
 
 
 def _note_use(batches: list[Batch]) -> None:

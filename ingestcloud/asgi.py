@@ -19,11 +19,13 @@ from django.http import HttpResponse  # noqa: E402
 from django.urls import path  # noqa: E402
 
 from alerts.consumers import SecurityAlertConsumer  # noqa: E402
+from common.connections import OPERATION_SECONDS, BoundedConnection  # noqa: E402
 from ingest.handler import PATH, IngestHandler, send_response  # noqa: E402
 from ingest.refused_keys import refused_keys  # noqa: E402
 from ingest.writer import writer  # noqa: E402
 from ingestcloud.problems import problem  # noqa: E402
 
+BoundedConnection.seconds = OPERATION_SECONDS  # a command may take longer, a server may not
 ingest_application = IngestHandler(problem)
 GARBAGE = 50_000  # objects more than there were, before the collector looks for those that nobody needs
 CLOSE = {"Connection": "close"}  # the body is not read, and must not be taken for the next request

@@ -12,6 +12,7 @@ from csp.constants import NONE, SELF
 from django.urls import reverse_lazy
 from environs import Env, EnvError
 
+from common.connections import BoundedConnection
 from ingestcloud.unfold import UNFOLD  # noqa: F401  a setting of the admin's theme
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -128,7 +129,14 @@ else:
     # as a pool timeout, so that is short.
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
     # `reconnect_timeout`: the pool would try less and less often, and still wait when the database is back.
-    pool = {"min_size": 1, "max_size": 10, "timeout": 3, "reconnect_timeout": 3, "max_idle": 30}
+    pool = {
+        "connection_class": BoundedConnection,
+        "min_size": 1,
+        "max_size": 10,
+        "timeout": 3,
+        "reconnect_timeout": 3,
+        "max_idle": 30,
+    }
     # A network that swallows packets ends a connection in seconds, not in the two hours of the system's defaults.
     network = {
         "connect_timeout": 3,

@@ -7,6 +7,7 @@ given, else throwaway ones from wheels. `TEST_STACK=embedded` is SQLite and the 
 import atexit
 import os
 import resource
+import socket
 import tempfile
 from pathlib import Path
 from urllib.parse import quote
@@ -27,8 +28,18 @@ class PostgreSQL:
 
         # Under the system's temporary folder: as root the server is run by another user, who must get there.
         self._server = get_server(tempfile.mkdtemp(prefix="ingestcloud-pg-"), cleanup_mode="delete")
-        socket_folder = quote(str(self._server.get_postmaster_info().socket_dir), safe="")
-        self.url = f"postgresql://postgres@{socket_folder}/postgres"
+        self._socket_folder = Path(str(self._server.get_postmaster_info().socket_dir))
+        self.url = f"postgresql://postgres@{quote(str(self._socket_folder), safe='')}/postgres"
+
+    def connect(self) -> socket.socket:
+        """A connection of bytes, for a proxy."""
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(str(self._socket_folder / ".s.PGSQL.5432"))
+        return connection
+
+    def url_through(self, port: int) -> str:
+        """The address by a proxy on this machine."""
+        return f"postgresql://postgres@127.0.0.1:{port}/postgres"
 
     def stop(self, mode: str) -> None:
         """Stop it: `fast` ends its sessions, `immediate` is a crash."""

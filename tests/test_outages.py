@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import httpx
@@ -18,6 +19,7 @@ import pytest
 from tests.events import alert, log
 from tests.live import ROOT, Server
 from tests.problems import assert_problem
+from tests.proxy import StallingProxy
 from tests.servers import PostgreSQL, own_servers, servers_only
 
 pytestmark = [servers_only, own_servers]
@@ -37,7 +39,7 @@ class Site:
         self.server: Server = self.serve()
 
     def serve(self, **environment: str) -> Server:
-        return self.start_server(DATABASE_URL=self.database.url, **environment)
+        return self.start_server(**({"DATABASE_URL": self.database.url} | environment))
 
     def manage(self, *arguments: str) -> str:
         environment = os.environ | {"DATABASE_URL": self.database.url}
@@ -207,3 +209,56 @@ def test_a_migration_under_load_loses_nothing(site):
     with load(site):
         site.manage("migrate", "ingest", "0002", "--verbosity", "0")
         site.manage("migrate", "--verbosity", "0")
+
+
+def test_connections_that_lead_nowhere_are_given_up(site):
+    """As with a balancer that has lost them and answers their keepalives: new ones work."""
+    proxy = StallingProxy(site.database.connect)
+    server = site.serve(DATABASE_URL=site.database.url_through(proxy.port))
+    bodies = (body_of(next(numbers)) for _ in iter(int, 1))
+    # Many are open: one for each of those that look keys up, and for each writer.
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(lambda _: site.post(next(bodies), server), range(24)))
+        list(pool.map(lambda _: httpx.get(f"{server.url}/login/", timeout=30), range(12)))
+    proxy.stall()
+    stalled_at = time.monotonic()
+    ready = httpx.get(f"{server.url}/readyz", timeout=30)
+    assert time.monotonic() - stalled_at < 2
+    assert (ready.status_code, ready.json()["database"]) == (503, "unavailable")
+    while (answer := site.post(next(bodies), server)).status_code != 204:
+        assert_problem(answer, 503, "storage_unavailable")
+    assert time.monotonic() - stalled_at < 20  # one operation on a dead connection, or one behind another
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda _: site.post(next(bodies), server).status_code, range(48)))
+    assert set(answers) == {204}
+    while httpx.get(f"{server.url}/readyz", timeout=30).status_code != 200:
+        assert time.monotonic() - stalled_at < 30
+    proxy.release()
+    assert site.post(next(bodies), server).status_code == 204
+    server.stop()
+
+
+def test_readyz_says_which_sequence_is_behind_its_table(site):
+    assert site.post(body_of(next(numbers))).status_code == 204
+    assert httpx.get(f"{site.server.url}/readyz").status_code == 200
+    for table in ("ingest_batches", "ingest_events", "security_alerts", "devices_device"):
+        with site.connect() as connection:
+            last = connection.execute(f"SELECT nextval(pg_get_serial_sequence('{table}', 'id'))").fetchone()[0]
+            connection.execute(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), 1, false)")
+            answer = httpx.get(f"{site.server.url}/readyz")
+            connection.execute(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), {last})")
+        assert answer.status_code == 503
+        assert answer.json()["database"] == f"the sequence is behind the table: {table}"
+    assert httpx.get(f"{site.server.url}/readyz").status_code == 200
+
+
+def test_sqlsequencereset_repairs_them(site):
+    """What docs/operations.md advises after a switch-over."""
+    assert site.post(body_of(next(numbers))).status_code == 204
+    with site.connect() as connection:
+        for table in ("ingest_batches", "ingest_events", "security_alerts", "devices_device"):
+            connection.execute(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), 1, false)")
+        assert site.post(body_of(next(numbers))).status_code == 503
+        connection.execute(site.manage("sqlsequencereset", "--no-color", "devices", "alerts", "ingest"))
+    assert httpx.get(f"{site.server.url}/readyz").status_code == 200
+    assert site.post(body_of(next(numbers))).status_code == 204

@@ -1,0 +1,28 @@
+"""Connections to PostgreSQL whose every operation ends."""
+
+from typing import Any, ClassVar
+
+import psycopg
+from psycopg.errors import _WaitTimeout
+
+OPERATION_SECONDS = 8.0
+
+
+class BoundedConnection(psycopg.Connection[Any]):
+    """A connection that is closed if an operation on it takes longer than `seconds`.
+
+    A balancer or a pooler in between may keep a connection open that leads nowhere any more, and answer its keepalives:
+    only the operation that does not come back tells. A server sets `seconds`; commands may take as long as they need.
+    """
+
+    seconds: ClassVar[float | None] = None
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        """Raises OperationalError after `seconds`, and the connection is closed."""
+        if timeout is not None or self.seconds is None:
+            return super().wait(gen, interval, timeout)
+        try:
+            return super().wait(gen, interval, self.seconds)
+        except _WaitTimeout as error:
+            self.pgconn.finish()
+            raise psycopg.OperationalError(f"The database did not answer within {self.seconds:g} seconds.") from error

@@ -1,0 +1,58 @@
+"""A proxy in front of a server, as a balancer or a pooler may be: it can stop passing on without closing anything."""
+
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+
+class StallingProxy:
+    """Listens on `port` and passes each connection on to what `connect` gives.
+
+    Within a stall the connections that are open lead nowhere, and new ones work.
+    """
+
+    def __init__(self, connect: Callable[[], socket.socket]) -> None:
+        self._connect = connect
+        self._generation = 0
+        self._flows = threading.Condition()
+        self._stalled_below = 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def stall(self) -> None:
+        with self._flows:
+            self._stalled_below = self._generation = self._generation + 1
+
+    def release(self) -> None:
+        with self._flows:
+            self._stalled_below = 0
+            self._flows.notify_all()
+
+    def _accept(self) -> None:
+        while True:
+            client, _ = self._listener.accept()
+            try:
+                server = self._connect()
+            except OSError:
+                client.close()
+                continue
+            threading.Thread(target=self._serve, args=[client, server, self._generation], daemon=True).start()
+
+    def _serve(self, client: socket.socket, server: socket.socket, generation: int) -> None:
+        with client, server:
+            answers = threading.Thread(target=self._pass_on, args=[server, client, generation], daemon=True)
+            answers.start()
+            self._pass_on(client, server, generation)
+            answers.join()
+
+    def _pass_on(self, source: socket.socket, target: socket.socket, generation: int) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                with self._flows:
+                    self._flows.wait_for(lambda: generation >= self._stalled_below)
+                target.sendall(data)
+        for end in (source, target):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
