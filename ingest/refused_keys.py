@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 
 from django.db.models import F
 from django.utils import timezone
@@ -11,7 +12,9 @@ from ingest.queries import run_query
 
 logger = logging.getLogger("ingest")
 
-EVERY = 60.0  # seconds between two writes, however many requests there are
+EVERY_SECONDS = 60.0  # between two writes, however many requests there are
+ADDRESSES_AT_MOST = 1000  # that are counted apart
+ADDRESSES_NAMED = 5
 
 
 class RefusedKeys:
@@ -19,13 +22,17 @@ class RefusedKeys:
 
     def __init__(self) -> None:
         self._count = 0
+        self._sources: Counter[str] = Counter()
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
 
-    def add(self) -> None:
+    def add(self, source: str | None) -> None:
         self._count += 1
+        source = source or "an unknown address"
+        if source in self._sources or len(self._sources) < ADDRESSES_AT_MOST:
+            self._sources[source] += 1
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(EVERY, self._write_soon)
+            self._timer = asyncio.get_running_loop().call_later(EVERY_SECONDS, self._write_soon)
 
     def _write_soon(self) -> None:
         self._writing = asyncio.create_task(self.write())
@@ -38,12 +45,20 @@ class RefusedKeys:
         count, self._count = self._count, 0
         if not count:
             return
-        logger.warning("Refused %d requests without a valid device key in the last minute", count)
+        sources, self._sources = self._sources, Counter()
+        logger.warning("Refused %d requests without a valid device key in the last minute, %s", count, _name(sources))
         try:
             await run_query(add_to_hour, count)
         except Exception as error:  # noqa: BLE001  a count is not worth more than a line
             logger.error("They could not be counted in the database yet: %r", error)
             self._count += count
+
+
+def _name(sources: Counter[str]) -> str:
+    """The addresses that most came from; none before the second try to store a count."""
+    named = [f"{source} ({count})" for source, count in sources.most_common(ADDRESSES_NAMED)]
+    others = f" and {len(sources) - len(named)} other addresses" if len(sources) > len(named) else ""
+    return f"from {', '.join(named)}{others}" if named else "counted before"
 
 
 def add_to_hour(count: int) -> None:

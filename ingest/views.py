@@ -1,7 +1,6 @@
 """`POST /v1/ingest`."""
 
 import json
-import logging
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -20,13 +19,11 @@ from ingest.errors import InvalidEvents
 from ingest.headers import idempotency_key, prefers_lenient, source_address
 from ingest.limiter import limiter
 from ingest.queries import run_query
+from ingest.refusals import refusal_lines, rejection_queue
 from ingest.refused_keys import refused_keys
 from ingest.rejections import Rejection, keep
 from ingest.writer import writer
 
-logger = logging.getLogger("ingest")
-
-LOGGED = 2000  # characters of an answer: one may name a thousand events
 KEPT = {400, 403, 413, 415, 422}  # a refusal for what was sent, and not for who or when
 
 
@@ -55,7 +52,7 @@ class IngestView(APIView):
             response = self.handle_exception(error)
             if response.status_code == 405:
                 response["Allow"] = "POST"
-            await self._note_refusal(response)
+            self._note_refusal(response)
             return response
         finally:
             # It leads back to the view and the request: each would wait for the garbage collector.
@@ -93,20 +90,16 @@ class IngestView(APIView):
             self.request.auth = known
         return cast("DeviceKey", self.request.auth)
 
-    async def _note_refusal(self, response: HttpResponse) -> None:
+    def _note_refusal(self, response: HttpResponse) -> None:
         """The device may never show its answer to anybody, so that staff must find the reason here."""
         key = cast("DeviceKey | None", getattr(self.request, "_auth", None))
         if key is None and response.status_code == 401:
-            refused_keys.add()
+            refused_keys.add(source_address(self.request.META))
             return
-        device = f"{key.device.tenant.slug}/{key.device.name}" if key else "unknown device"
-        logger.warning("Refused a batch of %s: %s", device, response.content.decode()[:LOGGED])
-        if key is None or response.status_code not in KEPT:
-            return
-        try:
-            await run_query(keep, self._refused_body(key, json.loads(response.content)))
-        except Exception:  # the device has its answer all the same
-            logger.exception("A refused batch could not be kept")
+        problem = json.loads(response.content)
+        refusal_lines.add(key.device if key else None, problem)
+        if key is not None and response.status_code in KEPT:
+            rejection_queue.put(self._refused_body(key, problem))
 
     def _refused_body(self, key: DeviceKey, problem: dict[str, Any]) -> Rejection:
         return Rejection(

@@ -21,6 +21,7 @@ from django.urls import path  # noqa: E402
 from alerts.consumers import SecurityAlertConsumer  # noqa: E402
 from common.connections import OPERATION_SECONDS, BoundedConnection  # noqa: E402
 from ingest.handler import PATH, IngestHandler, send_response  # noqa: E402
+from ingest.refusals import rejection_queue  # noqa: E402
 from ingest.refused_keys import refused_keys  # noqa: E402
 from ingest.writer import writer  # noqa: E402
 from ingestcloud.problems import problem  # noqa: E402
@@ -68,6 +69,7 @@ async def lifespan(
         if message["type"] == "lifespan.shutdown":
             await asyncio.to_thread(writer.close)
             await refused_keys.write()
+            await rejection_queue.close()
         await send({"type": f"{message['type']}.complete"})
         if message["type"] == "lifespan.shutdown":
             return

@@ -1,4 +1,5 @@
 import itertools
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from django.contrib.contenttypes.management import create_contenttypes
 from django.contrib.contenttypes.models import ContentType
 from django.core.management import call_command
 from django.db import connection
+from django.db.models import QuerySet, Sum
 from django.db.models.signals import post_migrate
 from django.test import Client
 from django.utils import timezone
@@ -18,7 +20,7 @@ from django.utils import timezone
 from alerts.models import SecurityAlert
 from devices.authentication import known_keys
 from devices.models import Device, DeviceKey, Tenant
-from ingest.models import IngestBatch, IngestEvent
+from ingest.models import IngestBatch, IngestEvent, RejectedBatch
 from tests.live import ROOT, Server
 
 counter = itertools.count(1)
@@ -188,3 +190,18 @@ def make_alert(device_key):
         )
 
     return make
+
+
+@pytest.fixture
+def kept(device_key):
+    """The rejected batches of the device of `key`, once they were kept so many times: it is answered first."""
+
+    def kept(times: int, **fields) -> QuerySet[RejectedBatch]:
+        rows = RejectedBatch.objects.filter(**(fields or {"device": device_key.device}))
+        deadline = time.monotonic() + 10
+        while (rows.aggregate(all=Sum("times"))["all"] or 0) < times:
+            assert time.monotonic() < deadline, rows.values()
+            time.sleep(0.02)
+        return rows
+
+    return kept

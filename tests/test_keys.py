@@ -89,7 +89,7 @@ def test_requests_without_a_valid_key_are_counted_and_nothing_is_kept_of_them(st
     assert "dvc_" not in server.log
     server.stop()  # else it is written once a minute
     assert [count.requests for count in RefusedKeyCount.objects.all()] == [5]
-    assert "Refused 5 requests without a valid device key" in server.log
+    assert "Refused 5 requests without a valid device key in the last minute, from 127.0.0.1 (5)\n" in server.log
 
 
 def test_counts_of_an_hour_add_up(db):
