@@ -41,6 +41,8 @@ ENABLED = ", ".join(f"CASE WHEN tenant.{module}_enabled THEN '{module}' END" for
 # Each insert names the index that may refuse a row: any other clash, such as an id that is taken because the sequence
 # is behind its table, is an error and never a repeat.
 # `turn` waits for the lock when the events are in, and before an alert has its id: it is held to the commit.
+# `ahead` sets the sequence of the alerts forward if somebody has set it back: a page that asks for all alerts after the
+# last one it has would never see one with a lower id.
 BATCH_COLUMNS = """tenant_id, device_id, digest, event_count, alert_count, byte_count, source, received_at,
          idempotency_key"""
 BATCH_VALUES = """tenant_id, device_id, digest, jsonb_array_length(events), jsonb_array_length(alerts), byte_count,
@@ -91,10 +93,16 @@ WITH given AS MATERIALIZED (
   SELECT pg_advisory_xact_lock({ORDER_LOCK})
     FROM (SELECT count(*) FROM stored) AS all_of_them
    WHERE EXISTS (SELECT FROM good WHERE jsonb_array_length(alerts) > 0)
+), ahead AS MATERIALIZED (
+  SELECT setval('security_alerts_id_seq', newest)
+    FROM turn
+   CROSS JOIN (SELECT max(id) AS newest FROM security_alerts) AS alerts
+   WHERE newest > (SELECT last_value FROM security_alerts_id_seq)
 ), alerted AS (
   INSERT INTO security_alerts (tenant_id, device_id, batch_id, received_at, {", ".join(COLUMNS)})
   SELECT tenant_id, device_id, fresh.id, received_at, {", ".join(COLUMNS)}
     FROM turn
+    LEFT JOIN ahead ON true
    CROSS JOIN fresh
     JOIN good USING (number)
    CROSS JOIN ROWS FROM (jsonb_to_recordset(alerts) AS (
