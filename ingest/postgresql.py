@@ -138,6 +138,21 @@ def insert(batches: list[Batch]) -> tuple[list[Inserted], list[NewAlert]]:
     return inserted, sorted(alerts, key=lambda alert: alert.pk)
 
 
+# With room for ids that others take meanwhile.
+SET_FORWARD = """
+SELECT setval('{table}_id_seq', newest + 1000)
+  FROM (SELECT max(id) AS newest FROM {table}) AS rows
+ WHERE newest >= (SELECT last_value FROM {table}_id_seq)
+"""
+TABLES = ("ingest_batches", "ingest_events", "security_alerts")
+
+
+def set_sequences_forward() -> list[str]:
+    """Set the sequences that are behind their tables forward, and name the tables."""
+    with connection.cursor() as cursor:
+        return [table for table in TABLES if cursor.execute(SET_FORWARD.format(table=table)) or cursor.fetchone()]
+
+
 def _row(number: int, batch: Batch) -> _Row:
     return _Row(
         number=number,

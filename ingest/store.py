@@ -1,5 +1,6 @@
 """The only writer: batches go into the database here, several in one transaction."""
 
+import logging
 from dataclasses import dataclass
 
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
@@ -11,6 +12,8 @@ from ingest import postgresql, sqlite
 from ingest.batch import Batch
 from ingest.errors import IdempotencyKeyReused, ModuleDisabled
 from ingest.models import IngestBatch
+
+logger = logging.getLogger("ingest")
 
 
 @dataclass(slots=True)
@@ -41,6 +44,18 @@ def store_batches(batches: list[Batch]) -> Outcome:
     if refused:
         known_keys.clear()
     return Outcome(_missing(left_out) | refused if left_out else refused, alerts)
+
+
+def repair_sequences() -> bool:
+    """Set sequences forward that are behind their tables, and tell whether one was.
+
+    As after a switch-over to a replica that did not get them: every id that they give is taken, and devices would have
+    to come again as often.
+    """
+    tables = postgresql.set_sequences_forward() if connection.vendor == "postgresql" else []
+    if tables:
+        logger.error("The sequence was behind the table, and was set forward: %s", ", ".join(tables))
+    return bool(tables)
 
 
 def _missing(left_out: dict[int, Batch]) -> dict[int, Exception]:

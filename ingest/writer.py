@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from django.db import DataError, InterfaceError, OperationalError, connection
+from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, OperationalError, connection
 from django.utils import timezone
 
 from alerts.broadcast import broadcast
@@ -22,7 +22,7 @@ from devices.models import LAST_USE_EVERY, Device, DeviceKey
 from ingest.backlog import BATCH_BYTES, backlog
 from ingest.batch import Batch
 from ingest.errors import UnstorableBatch
-from ingest.store import store_batches
+from ingest.store import repair_sequences, store_batches
 
 logger = logging.getLogger(__name__)
 
@@ -149,8 +149,8 @@ class Writer:
 def _store_group(group: list[Job], *, again: bool = False) -> None:
     """Store a group of batches by one commit. If that fails each is tried alone: only the guilty one fails.
 
-    On a connection that was cut they are tried once more, on a new one. Repeating is safe: a commit whose answer was
-    lost is found.
+    They are tried once more on a new connection if theirs was cut, and with new ids if those were taken. Repeating is
+    safe: a commit whose answer was lost is found.
     """
     group = _without_those_given_up(group)
     if not group:
@@ -165,7 +165,9 @@ def _store_group(group: list[Job], *, again: bool = False) -> None:
         else:
             _settle(group, [error] * len(group))
     except Exception as error:  # noqa: BLE001  whatever it is, somebody waits for it
-        if len(group) > 1:
+        if isinstance(error, IntegrityError) and not again and _ids_are_repaired():
+            _store_group(group, again=True)
+        elif len(group) > 1:
             for job in group:
                 _store_group([job])
         else:
@@ -175,6 +177,15 @@ def _store_group(group: list[Job], *, again: bool = False) -> None:
         if outcome.alerts:
             _call_soon(group[0].loop, tell, group[0].loop, outcome.alerts)
         _note_use([job.batch for index, job in enumerate(group) if index not in outcome.refused])
+
+
+def _ids_are_repaired() -> bool:
+    """Whether the ids that were taken came from a sequence that was behind, and is not any more."""
+    try:
+        return repair_sequences()
+    except DatabaseError:
+        forget_dead_connections()
+        return False
 
 
 def _without_those_given_up(group: list[Job]) -> list[Job]:

@@ -26,6 +26,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMes
 
 from tests import servers
 from tests.live import free_port
+from tests.proxy import StallingProxy
 
 DEVICES, PAGES = 8, 3
 PATIENCE = 15.0  # seconds that a device waits for an answer: one that stays away longer is a fault
@@ -80,10 +81,13 @@ class Site:
         if servers.STACK == "servers":
             self.database, self.redis = servers.PostgreSQL(), servers.start_redis_server()
             os.environ |= {"DATABASE_URL": self.database.url, "REDIS_URL": self.redis.connection_url}
+            self.proxy = StallingProxy(self.database.connect)
         servers.complete_environment()
         os.environ["LOG_LEVEL"] = "CRITICAL"
         self.keys, self.cookies = make_devices_and_analysts()
         # SQLite and the in-memory layer belong to one process.
+        if servers.STACK == "servers":
+            os.environ["DATABASE_URL"] = self.database.url_through(self.proxy.port)
         self.processes = [Process() for _ in range(2 if servers.STACK == "servers" else 1)]
 
     @property
@@ -93,7 +97,7 @@ class Site:
             return {self.kill: 8, self.stop: 2}
         return {
             self.kill: 12, self.kill_all: 2, self.stop: 2, self.stop_database: 2, self.crash_database: 2,
-            self.stop_redis: 2, self.cut_connections: 2,
+            self.stop_redis: 2, self.cut_connections: 2, self.stall_connections: 2, self.set_sequences_back: 2,
         }  # fmt: skip
 
     async def kill(self) -> None:
@@ -130,6 +134,22 @@ class Site:
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
                 " AND backend_type = 'client backend'"
             )
+
+    async def stall_connections(self) -> None:
+        """Those that are open lead nowhere, as behind a balancer that has lost them; new ones work."""
+        self.proxy.stall()
+        await asyncio.sleep(random.uniform(0, 12))
+        self.proxy.release()
+
+    async def set_sequences_back(self) -> None:
+        """As after a switch-over to a replica that has the rows and not the sequences."""
+        import psycopg
+
+        async with await psycopg.AsyncConnection.connect(self.database.url, autocommit=True) as connection:
+            for table in ("ingest_batches", "ingest_events", "security_alerts"):
+                last = f"(SELECT last_value FROM {table}_id_seq)"
+                back = f"greatest(1, {last} - {random.randint(1, 200)})"
+                await connection.execute(f"SELECT setval('{table}_id_seq', {back})")
 
     def end(self) -> None:
         for process in self.processes:
@@ -243,7 +263,7 @@ async def page(site: Site, cookie: str, log: Log, seen: set[str]) -> None:
                             seen.add(content["data"]["title"])
                 finally:
                     pinging.cancel()
-                    log.closed[socket.close_code or 0] += 1
+                    log.closed[int(socket.close_code or 0)] += 1
         except (OSError, ConnectionClosed, InvalidHandshake, InvalidMessage):
             pass
         await asyncio.sleep(random.uniform(0, 0.5))
