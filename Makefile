@@ -11,6 +11,8 @@ CODE := alerts common devices ingest ingestcloud
 # A frame is the same bytes for every socket; compressing it would be work for each. All that clients say is ping.
 SOCKETS := --ws-per-message-deflate false --ws-max-size 65536
 ARGS ?=
+# Tests wait more than they work. Each worker has servers of its own, if none are given.
+TEST_WORKERS := $(if $(DATABASE_URL),,--numprocesses 3 --dist loadfile)
 ROUNDS ?= 200
 FUZZ ?= 20
 PORT ?= 8000
@@ -46,9 +48,9 @@ serve: $(VENV)/.runtime ## the production server, from the environment (docs/ope
 
 .PHONY: test
 test: $(VENV)/.dev ## all tests, on PostgreSQL and Redis and again embedded; or on DATABASE_URL and REDIS_URL (ARGS=…)
-	TEST_STACK=servers $(BIN)/python -m pytest $(ARGS)
+	TEST_STACK=servers $(BIN)/python -m pytest $(TEST_WORKERS) $(ARGS)
 	@if [ -n "$$DATABASE_URL" ] && [ -n "$$REDIS_URL" ]; then exit; fi; set -x; \
-		TEST_STACK=embedded $(BIN)/python -m pytest $(ARGS)
+		TEST_STACK=embedded $(BIN)/python -m pytest $(TEST_WORKERS) $(ARGS)
 
 .PHONY: torture
 torture: $(VENV)/.dev ## kill, stop and cut everything under load, and see that nothing is lost (ROUNDS=…)

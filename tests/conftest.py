@@ -1,4 +1,6 @@
+import fcntl
 import itertools
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -38,9 +40,11 @@ def static_files():
     """Pages need their static files collected, as in production. That takes long, so only where some are newer."""
     collected = Path(settings.STATIC_ROOT, "staticfiles.json")
     sources = [Path(unfold.__file__), *ROOT.glob("*/static/**/*")]
-    if not collected.exists() or any(file.stat().st_mtime > collected.stat().st_mtime for file in sources):
-        call_command("collectstatic", "--noinput", verbosity=0)
-        collected.touch()
+    with Path(tempfile.gettempdir(), "ingestcloud-collectstatic").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several workers may run
+        if not collected.exists() or any(file.stat().st_mtime > collected.stat().st_mtime for file in sources):
+            call_command("collectstatic", "--noinput", verbosity=0)
+            collected.touch()
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,8 @@ from urllib.parse import quote
 import pytest
 
 STACK = os.environ.get("TEST_STACK", "servers")
-SERVERS_GIVEN = STACK == "servers" and bool(os.environ.get("DATABASE_URL"))
+OURS = "TEST_SERVERS_ARE_OURS"  # set for the worker processes of a run, each of which has servers of its own
+SERVERS_GIVEN = STACK == "servers" and bool(os.environ.get("DATABASE_URL")) and OURS not in os.environ
 
 
 class PostgreSQL:
@@ -74,11 +75,10 @@ def complete_environment() -> None:
     if STACK == "embedded":
         folder = Path(tempfile.mkdtemp(prefix="ingestcloud-test-"))
         os.environ |= {"DATABASE_URL": f"sqlite:///{folder / 'test.sqlite3'}", "REDIS_URL": ""}
-    else:
-        if not os.environ.get("DATABASE_URL"):
-            os.environ["DATABASE_URL"] = PostgreSQL().url
-        if not os.environ.get("REDIS_URL"):
-            os.environ["REDIS_URL"] = start_redis_server().connection_url
+    elif OURS in os.environ or not os.environ.get("DATABASE_URL"):
+        os.environ |= {"DATABASE_URL": PostgreSQL().url, "REDIS_URL": start_redis_server().connection_url, OURS: "yes"}
+    elif not os.environ.get("REDIS_URL"):
+        os.environ["REDIS_URL"] = start_redis_server().connection_url
 
 
 own_servers = pytest.mark.skipif(SERVERS_GIVEN, reason="starts servers of its own, whichever are given")

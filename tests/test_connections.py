@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed
 from ingest.models import IngestBatch, IngestEvent
 from tests.events import alert, log
 from tests.live import ROOT, Server
-from tests.servers import own_servers
+from tests.servers import OURS, own_servers
 from tests.test_socket import receive
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -159,7 +159,8 @@ def test_a_server_told_to_stop_answers_and_sends_its_pages_elsewhere(
 @own_servers
 def test_faults_at_random_lose_nothing():
     """A few rounds of `make torture`, on servers of its own."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "REDIS_URL")}
+    others = ("DATABASE_URL", "REDIS_URL", OURS)
+    environment = {name: value for name, value in os.environ.items() if name not in others}
     command = [sys.executable, "-m", "tests.torture", "6"]
     run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     last = run.stdout.splitlines()[-1]
