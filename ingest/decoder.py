@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from rest_framework import serializers
 
+from common.headers import normalize_address
 from ingest.fields import (
     INT64_MAX,
     INT64_MIN,
@@ -19,7 +20,6 @@ from ingest.fields import (
     NumberField,
     PortListField,
     TextField,
-    normalize_address,
 )
 from ingest.serializers import KINDS, DataSerializer
 

@@ -43,14 +43,6 @@ class UnstorableBatch(exceptions.APIException):
     default_detail = "The database can't hold a value of this batch. Nothing of it was stored."
 
 
-class InvalidIdempotencyKey(exceptions.APIException):
-    """400: a header that is no such key."""
-
-    status_code = 400
-    default_code = "invalid_idempotency_key"
-    default_detail = "Idempotency-Key must be 1 to 255 visible ASCII characters, in double quotes."
-
-
 class IdempotencyKeyReused(exceptions.APIException):
     """422: the device has used the same Idempotency-Key for another body."""
 

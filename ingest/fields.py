@@ -1,11 +1,11 @@
 """DRF fields that take what JSON says and convert nothing, so that what is checked is what is stored."""
 
 import re
-import socket
 from typing import Any
 
 from rest_framework import serializers
 
+from common.headers import normalize_address
 from ingest.timestamps import parse_timestamp
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
@@ -80,15 +80,6 @@ class ChoiceField(TextField):
         if text not in self.choices:
             self.fail("invalid_choice", choices=self._listed)
         return text
-
-
-def normalize_address(text: str) -> str:
-    """The usual form of an IPv4 or IPv6 address, as PostgreSQL writes it. Raises ValueError where `text` is none."""
-    family = socket.AF_INET6 if ":" in text else socket.AF_INET
-    try:
-        return socket.inet_ntop(family, socket.inet_pton(family, text))
-    except OSError as error:
-        raise ValueError("not an IP address") from error
 
 
 class IPAddressField(TextField):

@@ -10,13 +10,14 @@ from rest_framework.exceptions import MethodNotAllowed
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from common.headers import idempotency_key, source_address
 from devices.authentication import DeviceKeyAuthentication
 from devices.models import DeviceKey
 from ingest.backlog import Share
 from ingest.batch import Batch, Rejected, check_batch, check_leniently, dump
 from ingest.body import read_body
 from ingest.errors import InvalidEvents
-from ingest.headers import idempotency_key, prefers_lenient, source_address
+from ingest.headers import prefers_lenient
 from ingest.limiter import limiter
 from ingest.queries import run_query
 from ingest.refusals import refusal_lines, rejection_queue

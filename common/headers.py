@@ -1,0 +1,50 @@
+"""What the headers of a request say, where more than one endpoint asks."""
+
+import re
+import socket
+from typing import Any
+
+from rest_framework.exceptions import APIException
+
+Headers = dict[str, Any]  # a request's META
+
+IDEMPOTENCY_KEY = re.compile(r'"?([!#-\[\]-~]{1,255})"?')  # visible ASCII without quotes and backslashes
+
+
+class InvalidIdempotencyKey(APIException):
+    """400: a header that is no such key."""
+
+    status_code = 400
+    default_code = "invalid_idempotency_key"
+    default_detail = "Idempotency-Key must be 1 to 255 visible ASCII characters, in double quotes."
+
+
+def idempotency_key(headers: Headers) -> str | None:
+    """The value of `Idempotency-Key`, with or without the quotes that draft-ietf-httpapi-idempotency-key-header wants.
+
+    Raises InvalidIdempotencyKey.
+    """
+    header = headers.get("HTTP_IDEMPOTENCY_KEY")
+    if header is None:
+        return None
+    match = IDEMPOTENCY_KEY.fullmatch(header.strip())
+    if match is None:
+        raise InvalidIdempotencyKey
+    return match[1]
+
+
+def source_address(headers: Headers) -> str | None:
+    """Where the request came from, None where that is no address: a proxy may pass on anything."""
+    try:
+        return normalize_address(headers.get("REMOTE_ADDR", ""))
+    except ValueError:
+        return None
+
+
+def normalize_address(text: str) -> str:
+    """The usual form of an IPv4 or IPv6 address, as PostgreSQL writes it. Raises ValueError where `text` is none."""
+    family = socket.AF_INET6 if ":" in text else socket.AF_INET
+    try:
+        return socket.inet_ntop(family, socket.inet_pton(family, text))
+    except OSError as error:
+        raise ValueError("not an IP address") from error
