@@ -8,6 +8,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
+from common.text import printable
 from devices.keys import Key, KeyQuerySet
 
 ONLINE_WITHIN = timedelta(minutes=5)
@@ -34,7 +35,7 @@ class Tenant(models.Model):
     """A customer: the wall that no event, alert or analyst crosses."""
 
     slug = models.SlugField(max_length=64, unique=True, help_text="Short name used in commands and filters.")
-    name = models.CharField(max_length=200)
+    name = models.CharField(max_length=200, validators=[printable])
     vpn_enabled = models.BooleanField("VPN module", default=False)
     security_enabled = models.BooleanField("Security module", default=False)
     backup_enabled = models.BooleanField(
@@ -85,9 +86,9 @@ class Device(models.Model):
     """An edge appliance. It belongs to one tenant and authenticates with its device keys."""
 
     tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="devices")
-    name = models.CharField(max_length=200)
-    type = models.CharField(max_length=100, blank=True)
-    location = models.CharField(max_length=200, blank=True)
+    name = models.CharField(max_length=200, validators=[printable])
+    type = models.CharField(max_length=100, blank=True, validators=[printable])
+    location = models.CharField(max_length=200, blank=True, validators=[printable])
     events_per_second = models.PositiveIntegerField(
         null=True,
         blank=True,
@@ -183,7 +184,9 @@ class ProvisioningKey(Key):
     STATES = (*Key.STATES, "used up")
 
     tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="provisioning_keys")
-    label = models.CharField(max_length=200, help_text="What it is for, such as the site or the delivery.")
+    label = models.CharField(
+        max_length=200, validators=[printable], help_text="What it is for, such as the site or the delivery."
+    )
     usage_limit = models.PositiveIntegerField(
         default=1, validators=[MinValueValidator(1)], help_text="How many devices may register with it."
     )

@@ -13,6 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from common.text import printable
 from devices.authentication import InvalidProvisioningKey, ProvisioningKeyAuthentication
 from devices.models import Device, DeviceKey, ProvisioningKey
 
@@ -58,6 +59,12 @@ class RegistrationSerializer(serializers.Serializer):
     name = serializers.CharField(max_length=200)
     location = serializers.CharField(max_length=200, required=False, allow_blank=True, allow_null=True)
     type = serializers.CharField(max_length=100, required=False, allow_blank=True, allow_null=True)
+
+    def validate_name(self, value: str | None) -> str | None:
+        printable(value or "")
+        return value
+
+    validate_location = validate_type = validate_name
 
 
 class RegisteredSerializer(serializers.Serializer):

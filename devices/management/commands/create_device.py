@@ -24,16 +24,16 @@ class Command(BaseCommand):
         owner = Tenant.objects.filter(slug=tenant).first()
         if owner is None:
             raise CommandError(f"There is no tenant {tenant!r}. Make it with: manage.py create_tenant {tenant}")
+        device = Device(tenant=owner, name=name, type=options["type"], location=options["location"])
+        try:
+            device.clean_fields()
+        except ValidationError as error:
+            raise CommandError(explain(error)) from error
         if owner.devices.filter(name=name).exists():
             raise CommandError(
                 f"Tenant {tenant} has a device {name!r} already, and its key can't be shown again. "
                 "Issue or rotate a key for it in the admin, under Devices."
             )
-        device = Device(tenant=owner, name=name, type=options["type"], location=options["location"])
-        try:
-            device.full_clean()
-        except ValidationError as error:
-            raise CommandError(explain(error)) from error
         with transaction.atomic():
             device.save()
             _, plaintext = DeviceKey.objects.issue(device)
