@@ -11,8 +11,9 @@ from django.contrib import admin
 from django.db.models import Count, Q, QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest
+from django.template.defaultfilters import pluralize
 from django.utils import timezone
-from django.utils.html import format_html_join
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import AllValuesCheckboxFilter, RadioFilter
@@ -160,4 +161,14 @@ class DeviceAdmin(IssuesKeys, NeverDeleted, TenantScoped):
 
     @admin.display(description="registered with")
     def registered(self, device: Device) -> SafeString | str:
-        return link_to(device.registered_with) if device.registered_with else "added by hand"
+        if device.registered_with is None:
+            return "added by hand"
+        if device.registration_repeated_at is None:
+            return link_to(device.registered_with)
+        return format_html(
+            "{}, repeated {} time{}, last at {}",
+            link_to(device.registered_with),
+            device.registration_repeats,
+            pluralize(device.registration_repeats),
+            exact(device.registration_repeated_at),
+        )

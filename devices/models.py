@@ -103,6 +103,10 @@ class Device(models.Model):
     registered_with = models.ForeignKey(
         "ProvisioningKey", on_delete=models.PROTECT, null=True, editable=False, related_name="devices"
     )
+    # Of the Idempotency-Key that it registered with: who knows that may repeat the registration.
+    registration_digest = models.CharField(max_length=64, null=True, editable=False)
+    registration_repeats = models.PositiveSmallIntegerField(default=0, db_default=0, editable=False)
+    registration_repeated_at = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
     last_seen_at = models.DateTimeField(null=True, blank=True, editable=False)
 

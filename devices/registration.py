@@ -1,10 +1,12 @@
 """`POST /api/v1/devices/register`: a new device makes itself known, once, and gets its device key."""
 
 import logging
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, cast
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
+from django.db.models import F
+from django.http import HttpRequest
 from django.utils import timezone
 from rest_framework import serializers
 from rest_framework.exceptions import APIException, ErrorDetail, ParseError
@@ -13,13 +15,20 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from common.headers import Headers, InvalidIdempotencyKey, idempotency_key, source_address
 from common.text import printable
+from common.transactions import TimeLimit
 from devices.authentication import InvalidProvisioningKey, ProvisioningKeyAuthentication
+from devices.keys import key_digest
 from devices.models import Device, DeviceKey, ProvisioningKey
 
 logger = logging.getLogger(__name__)
 
+TIME_LIMIT_SECONDS = 5.0  # for all that a registration asks of the database
 REPEAT_WITHIN = timedelta(days=1)  # for a device that never saw its answer, and was offline meanwhile
+MOST_REPEATS = 3
+SECRET_LENGTH = 22  # characters: 128 random bits in Base64
+TOO_SHORT = f"The Idempotency-Key of a registration is a secret: at least {SECRET_LENGTH} characters, made at random."
 
 
 class InvalidRegistration(APIException):
@@ -44,12 +53,21 @@ class InvalidRegistration(APIException):
 
 
 class DeviceNameTaken(APIException):
-    """409: the tenant has another device of that name, or the same one that has sent already."""
+    """409: the tenant has a device of that name, and whoever asks has not shown that it is the same one."""
 
     status_code = 409
     default_code = "device_name_taken"
     default_detail = (
         "The tenant has a device of this name. Choose another, or have a key issued for that device in the admin."
+    )
+
+
+class NoRepeatLeft(DeviceNameTaken):
+    """409: it is the same device, but its registration is settled."""
+
+    default_detail = (
+        "This device has registered, and that can't be repeated: it has been repeated three times or is a day old, the "
+        "device has sent a batch, or staff have seen to its keys. Have a key issued for it in the admin."
     )
 
 
@@ -60,6 +78,7 @@ class RegistrationSerializer(serializers.Serializer):
     location = serializers.CharField(max_length=200, required=False, allow_blank=True, allow_null=True)
     type = serializers.CharField(max_length=100, required=False, allow_blank=True, allow_null=True)
 
+    # Behind the checks of the fields themselves: else a NUL would be named twice.
     def validate_name(self, value: str | None) -> str | None:
         printable(value or "")
         return value
@@ -89,42 +108,87 @@ class RegisterView(APIView):
     authentication_classes = [ProvisioningKeyAuthentication]
     parser_classes = [BoundedJSONParser]
 
+    def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+        """Before the first look into the database, which may take long."""
+        super().setup(request, *args, **kwargs)
+        self.arrived_at, self.time_limit = timezone.now(), TimeLimit(TIME_LIMIT_SECONDS)
+
+    def perform_authentication(self, request: Request) -> None:
+        with self.time_limit.reading():
+            super().perform_authentication(request)
+
     def post(self, request: Request) -> Response:
+        key = cast("ProvisioningKey", request.auth)
+        secret = registration_secret(request.META)
         serializer = RegistrationSerializer(data=request.data)
         if not serializer.is_valid():
             raise InvalidRegistration(cast("dict[str, list[ErrorDetail]]", serializer.errors))
         given = {field: value or "" for field, value in serializer.validated_data.items()}
-        device, plaintext = register(cast("ProvisioningKey", request.auth), **given)
-        logger.info("Device %s of %s registered with %s", device.name, device.tenant.slug, request.auth)
+        with self.time_limit.transaction():
+            device, plaintext = register(key, secret, self.arrived_at, **given)
+        number = device.registration_repeats
+        what = f"repeated its registration ({number} of {MOST_REPEATS})" if number else "registered"
+        source = source_address(request.META) or "an unknown address"
+        logger.info("Device %s of %s %s with %s from %s", device.name, key.tenant.slug, what, key, source)
         answer = {"device_id": device.pk, "device_key": plaintext, "tenant_id": device.tenant_id}
         return Response(RegisteredSerializer(answer).data, status=201, headers={"Cache-Control": "no-store"})
 
 
-@transaction.atomic
-def register(key: ProvisioningKey, name: str, **fields: str) -> tuple[Device, str]:
+def registration_secret(headers: Headers) -> str | None:
+    """The device's own `Idempotency-Key`, None where it sends none. Raises InvalidIdempotencyKey."""
+    secret = idempotency_key(headers)
+    if secret is not None and len(secret) < SECRET_LENGTH:
+        raise InvalidIdempotencyKey(TOO_SHORT)
+    return secret
+
+
+def register(
+    key: ProvisioningKey, secret: str | None, arrived_at: datetime, name: str, **fields: str
+) -> tuple[Device, str]:
     """A new device of the tenant of `key`, with a device key. It uses the provisioning key once.
 
-    A device whose answer was lost asks again: until it has sent something, and for a day, it gets another device key
-    in place of the first, and no further use is counted. Raises InvalidProvisioningKey and DeviceNameTaken.
+    A device whose answer was lost asks again with the same `secret`: until it has sent something, for a day, and
+    MOST_REPEATS times it gets another device key in place of the lost one, and no further use is counted. No key is
+    revoked that was made after `arrived_at`: another request of the device, overtaking this one, was told it.
+
+    For a transaction that is open. Raises InvalidProvisioningKey and DeviceNameTaken.
     """
-    lost = Device.objects.select_for_update().filter(
-        tenant=key.tenant,
-        name=name,
-        registered_with=key,
-        last_seen_at=None,
-        created_at__gt=timezone.now() - REPEAT_WITHIN,
-    )
-    device = lost.first()
-    if device is not None:
-        for unused in device.keys.filter(revoked_at=None):
-            unused.revoke()
-        return device, DeviceKey.objects.issue(device)[1]
+    # One after the other: of two requests of a device, the second finds what the first has made.
+    if not ProvisioningKey.objects.usable().select_for_update(no_key=True).filter(pk=key.pk):
+        raise InvalidProvisioningKey
+    digest = key_digest(secret) if secret else None
+    if digest:
+        own = Device.objects.filter(tenant=key.tenant, name=name, registered_with=key, registration_digest=digest)
+        if device := own.first():
+            return device, repeat(device, arrived_at)
     # The use is counted first: a key without one left does not tell which names there are.
     if not ProvisioningKey.objects.use(key):
         raise InvalidProvisioningKey
     try:
-        with transaction.atomic():
-            device = Device.objects.create(tenant=key.tenant, name=name, registered_with=key, **fields)
+        device = Device.objects.create(
+            tenant=key.tenant, name=name, registered_with=key, registration_digest=digest, **fields
+        )
     except IntegrityError as error:
         raise DeviceNameTaken from error
     return device, DeviceKey.objects.issue(device)[1]
+
+
+def repeat(device: Device, arrived_at: datetime) -> str:
+    """Another key for a device that has registered. Raises NoRepeatLeft."""
+    keys = list(device.keys.select_for_update(no_key=True).order_by("pk"))
+    # What staff have issued, rotated or revoked since is not undone.
+    if len(keys) != 1 + device.registration_repeats or keys[-1].revoked_at is not None:
+        raise NoRepeatLeft
+    repeatable = Device.objects.filter(
+        pk=device.pk,
+        last_seen_at=None,
+        created_at__gt=arrived_at - REPEAT_WITHIN,
+        registration_repeats__lt=MOST_REPEATS,
+    )
+    if not repeatable.update(registration_repeats=F("registration_repeats") + 1, registration_repeated_at=arrived_at):
+        raise NoRepeatLeft
+    device.registration_repeats += 1
+    for key in keys:
+        if key.created_at < arrived_at:
+            key.revoke()
+    return DeviceKey.objects.issue(device)[1]

@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from alerts.models import SecurityAlert
 from devices.authentication import known_keys
-from devices.models import Device, DeviceKey, Tenant
+from devices.models import Device, DeviceKey, ProvisioningKey, Tenant
 from ingest.models import IngestBatch, IngestEvent, RejectedBatch
 from tests.live import ROOT, Server
 
@@ -127,6 +127,16 @@ def device_key(make_key, tenant) -> DeviceKey:
 def key(device_key) -> str:
     """The plaintext of a good key, of a device in `tenant`."""
     return device_key.plaintext
+
+
+@pytest.fixture
+def issue(tenant):
+    """Makes a provisioning key, of `tenant` if no other is given, and gives both: (key, plaintext)."""
+
+    def issue(**fields) -> tuple[ProvisioningKey, str]:
+        return ProvisioningKey.objects.issue(fields.pop("tenant", tenant), "Delivery of May", **fields)
+
+    return issue
 
 
 @pytest.fixture

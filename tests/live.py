@@ -85,6 +85,18 @@ class Server:
             kwargs["json"] = body
         return httpx.post(f"{self.url}/v1/ingest", headers=headers, **HTTP, **kwargs)
 
+    def register(
+        self, key: str | bytes | None, body: object = None, secret: str | bytes | None = None, **kwargs
+    ) -> httpx.Response:
+        """Register a device with a provisioning key, and a secret of its own as `Idempotency-Key`."""
+        given = {"X-Provisioning-Key": key, "Idempotency-Key": secret}
+        headers: Any = {name: value for name, value in given.items() if value is not None}
+        if not kwargs:
+            kwargs["json"] = body
+        elif "content" in kwargs:
+            headers["Content-Type"] = "application/json"
+        return httpx.post(f"{self.url}/api/v1/devices/register", headers=headers, **HTTP, **kwargs)
+
     def socket(self, cookie: str = "", query: str = "", origin: str | None = None) -> ClientConnection:
         """An open socket on the alerts, with a session's cookie."""
         headers = {"Cookie": cookie} if cookie else {}

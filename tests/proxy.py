@@ -44,15 +44,41 @@ class StallingProxy:
         with client, server:
             answers = threading.Thread(target=self._pass_on, args=[server, client, generation], daemon=True)
             answers.start()
-            self._pass_on(client, server, generation)
+            self._pass_on(client, server, generation, self.look)
             answers.join()
 
-    def _pass_on(self, source: socket.socket, target: socket.socket, generation: int) -> None:
+    def look(self, data: bytes) -> None:
+        """Called with what a client sends, before it is passed on."""
+
+    def _pass_on(
+        self, source: socket.socket, target: socket.socket, generation: int, look: Callable[[bytes], None] | None = None
+    ) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
+                if look:
+                    look(data)
                 with self._flows:
                     self._flows.wait_for(lambda: generation >= self._stalled_below)
                 target.sendall(data)
         for end in (source, target):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+
+class StallingAt(StallingProxy):
+    """Stalls one connection: what its client sends with `marker` in it, after `skip` times, stays on the way until
+    `go_on` is set, with all that comes after. `stalled` says that it does.
+    """
+
+    def __init__(self, connect: Callable[[], socket.socket], marker: bytes, skip: int = 0) -> None:
+        self._marker, self._skip = marker, skip
+        self.stalled, self.go_on = threading.Event(), threading.Event()
+        super().__init__(connect)
+
+    def look(self, data: bytes) -> None:
+        if self._marker not in data or self.stalled.is_set():
+            return
+        self._skip -= 1
+        if self._skip < 0:
+            self.stalled.set()
+            self.go_on.wait(60)

@@ -5,7 +5,6 @@ import logging
 import logging.config
 from collections.abc import Iterator
 
-import httpx
 import pytest
 from django.conf import settings
 from django.contrib.admin.utils import quote
@@ -14,7 +13,6 @@ from django.urls import reverse
 
 from common.text import escape
 from devices.models import Device, ProvisioningKey, Tenant
-from tests.live import HTTP
 from tests.problems import assert_problem
 
 FORGED = "2026-06-06 10:00:00,000 INFO devices Device press-02 of acme registered"
@@ -38,29 +36,21 @@ GOOD = ["Prüfstand 7, Süd", "プレス 01", "مكبس\u200c", "👩\u200d🔧 
 bad_names = pytest.mark.parametrize("name", BAD.values(), ids=BAD)
 
 
-@pytest.fixture
-def provisioning_key(tenant) -> str:
-    return ProvisioningKey.objects.issue(tenant, "Delivery of May", usage_limit=100)[1]
-
-
-def register(server, key: str, **body: str) -> httpx.Response:
-    return httpx.post(f"{server.url}/api/v1/devices/register", headers={"X-Provisioning-Key": key}, json=body, **HTTP)
-
-
 @bad_names
 @pytest.mark.parametrize("field", ["name", "type", "location"])
 @pytest.mark.django_db(transaction=True)
-def test_no_device_registers_with_it(server, provisioning_key, field, name):
-    answer = register(server, provisioning_key, **{"name": "press-01", field: name})
+def test_no_device_registers_with_it(server, issue, field, name):
+    answer = server.register(issue()[1], {"name": "press-01", field: name})
     [error] = assert_problem(answer, 400, "invalid_registration")
     assert (error["field"], error["code"]) == (field, "control_characters")
     assert not Device.objects.exists()
 
 
 @pytest.mark.django_db(transaction=True)
-def test_names_in_any_language_are_taken(server, provisioning_key):
+def test_names_in_any_language_are_taken(server, issue):
+    _, plaintext = issue(usage_limit=len(GOOD))
     for name in GOOD:
-        assert register(server, provisioning_key, name=name, location=name).status_code == 201
+        assert server.register(plaintext, {"name": name, "location": name}).status_code == 201
     assert set(Device.objects.values_list("name", "location")) == {(name, name) for name in GOOD}
 
 

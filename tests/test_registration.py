@@ -8,10 +8,8 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from devices.models import Device, DeviceKey, ProvisioningKey
-from devices.registration import REPEAT_WITHIN
+from devices.models import Device, ProvisioningKey
 from tests.events import log
-from tests.live import HTTP
 from tests.problems import assert_problem
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -20,21 +18,9 @@ PRESS = {"name": "press-01", "location": "Hall 3", "type": "edge-gateway"}
 
 
 @pytest.fixture
-def issue(tenant):
-    def issue(**fields) -> tuple[ProvisioningKey, str]:
-        return ProvisioningKey.objects.issue(fields.pop("tenant", tenant), "Delivery of May", **fields)
-
-    return issue
-
-
-@pytest.fixture
 def register(server):
     def register(key: str | bytes | None, body: object = PRESS, **kwargs) -> httpx.Response:
-        headers = {} if key is None else {"X-Provisioning-Key": key}
-        kwargs = kwargs or {"json": body}
-        if "content" in kwargs:
-            headers |= {"Content-Type": "application/json"}
-        return httpx.post(f"{server.url}/api/v1/devices/register", headers=headers, **HTTP, **kwargs)
+        return server.register(key, body, **kwargs)
 
     return register
 
@@ -133,26 +119,6 @@ def test_anything_but_json_is_told_so(register, issue):
     assert_problem(register(issue()[1], data=PRESS), 415, "unsupported_media_type")
 
 
-def test_a_device_whose_answer_was_lost_asks_again(server, register, issue):
-    key, plaintext = issue()
-    first, second = register(plaintext), register(plaintext)
-    assert (first.status_code, second.status_code) == (201, 201)
-    assert first.json()["device_id"] == second.json()["device_id"]
-    key.refresh_from_db()
-    assert key.use_count == 1
-    assert_problem(server.post(first.json()["device_key"], [log()]), 401, "invalid_device_key")
-    assert server.post(second.json()["device_key"], [log()]).status_code == 204
-    assert_problem(register(plaintext), 401, "invalid_provisioning_key")  # it has sent: whoever asks now is another
-
-
-def test_a_day_later_nobody_asks_again(register, issue):
-    _, plaintext = issue()
-    assert register(plaintext).status_code == 201
-    Device.objects.update(created_at=timezone.now() - REPEAT_WITHIN)
-    assert_problem(register(plaintext), 401, "invalid_provisioning_key")
-    assert DeviceKey.objects.usable().count() == 1
-
-
 def test_a_name_that_is_taken_uses_nothing_up(register, issue, make_key, make_tenant, tenant):
     make_key(tenant)
     Device.objects.update(name="press-01")
@@ -171,15 +137,6 @@ def test_the_limit_holds_for_devices_that_register_at_once(start_server, registe
     assert sorted(answer.status_code for answer in answers) == [201] * 7 + [401] * 13
     key.refresh_from_db()
     assert key.use_count == Device.objects.count() == 7
-
-
-def test_one_device_that_registers_many_times_at_once_is_one_device(register, issue):
-    key, plaintext = issue(usage_limit=50)
-    with ThreadPoolExecutor(10) as threads:
-        answers = list(threads.map(lambda _: register(plaintext), range(10)))
-    assert {answer.status_code for answer in answers} <= {201, 409}
-    key.refresh_from_db()
-    assert (key.use_count, Device.objects.count(), DeviceKey.objects.usable().count()) == (1, 1, 1)
 
 
 def test_the_command_prints_the_key_alone(capsys, tenant, register):

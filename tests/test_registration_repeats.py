@@ -1,0 +1,356 @@
+"""A device whose answer was lost registers again: only that device, and what it was told stays true."""
+
+import logging
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from urllib.parse import quote
+
+import httpx
+import psycopg
+import pytest
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+from psycopg.conninfo import conninfo_to_dict
+
+from devices.models import Device, DeviceKey, ProvisioningKey
+from devices.registration import MOST_REPEATS, REPEAT_WITHIN, TIME_LIMIT_SECONDS
+from tests.events import log
+from tests.live import Server, test_database_url
+from tests.problems import assert_problem
+from tests.proxy import StallingAt
+from tests.servers import embedded_only, servers_only
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+PRESS = {"name": "press-01", "location": "Hall 3", "type": "edge-gateway"}
+ENDS_WITHIN = 8.0  # seconds: a registration that the database holds up
+
+
+@pytest.fixture
+def secret() -> str:
+    return secrets.token_urlsafe(16)
+
+
+def is_good(server: Server, answer: httpx.Response) -> bool:
+    """Whether the key of a registration's answer is taken; it is used by that."""
+    status = server.post(answer.json()["device_key"], [log()]).status_code
+    assert status in (204, 401)
+    return status == 204
+
+
+def assert_come_again(answer: httpx.Response) -> None:
+    assert_problem(answer, 503, "storage_unavailable")
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+@pytest.mark.parametrize("usage_limit", [1, 5])
+def test_a_device_whose_answer_was_lost_asks_again(server, issue, secret, usage_limit):
+    key, plaintext = issue(usage_limit=usage_limit)
+    answers = [server.register(plaintext, PRESS, secret) for _ in range(1 + MOST_REPEATS)]
+    assert [answer.status_code for answer in answers] == [201] * (1 + MOST_REPEATS)
+    assert {answer.json()["device_id"] for answer in answers} == {Device.objects.get().pk}
+    key.refresh_from_db()
+    assert key.use_count == 1
+    assert [is_good(server, answer) for answer in answers] == [False] * MOST_REPEATS + [True]
+    assert DeviceKey.objects.count() == 1 + MOST_REPEATS
+
+
+def test_after_three_repeats_it_is_told_what_to_do(server, issue, secret):
+    _, plaintext = issue(usage_limit=5)
+    answers = [server.register(plaintext, PRESS, secret) for _ in range(1 + MOST_REPEATS)]
+    for _ in range(3):
+        refused = server.register(plaintext, PRESS, secret)
+        assert_problem(refused, 409, "device_name_taken")
+        assert "Have a key issued" in refused.json()["detail"]
+    assert is_good(server, answers[-1])
+
+
+@pytest.mark.parametrize("usage_limit", [1, 5])
+@pytest.mark.parametrize("with_secret", [True, False])
+def test_nobody_else_takes_a_device_over(server, issue, secret, usage_limit, with_secret):
+    """All devices of a delivery share the provisioning key: that alone proves nothing."""
+    key, plaintext = issue(usage_limit=usage_limit)
+    first = server.register(plaintext, PRESS, secret if with_secret else None)
+    for other in (None, secrets.token_urlsafe(16), secret.swapcase(), secret + "x"):
+        refused = server.register(plaintext, PRESS, other)
+        if usage_limit == 1:  # whoever is not that device is not told either that it is there
+            assert_problem(refused, 401, "invalid_provisioning_key")
+            assert refused.content == server.register(plaintext, {"name": "nobody"}, other).content
+        else:
+            assert_problem(refused, 409, "device_name_taken")
+    key.refresh_from_db()
+    assert (key.use_count, DeviceKey.objects.count()) == (1, 1)
+    assert is_good(server, first)
+
+
+def test_another_provisioning_key_does_not_repeat_it(server, issue, secret):
+    first = server.register(issue()[1], PRESS, secret)
+    assert_problem(server.register(issue()[1], PRESS, secret), 409, "device_name_taken")
+    assert is_good(server, first)
+
+
+def test_one_secret_under_two_names_is_two_devices(server, issue, secret):
+    _, plaintext = issue(usage_limit=2)
+    one, two = (server.register(plaintext, {"name": name}, secret) for name in ("press-01", "press-02"))
+    assert one.json()["device_id"] != two.json()["device_id"]
+    assert is_good(server, one)
+    assert is_good(server, two)
+
+
+def test_once_it_has_sent_it_is_registered(server, issue, secret):
+    _, plaintext = issue()
+    first = server.register(plaintext, PRESS, secret)
+    assert is_good(server, first)
+    wait_until(lambda: Device.objects.exclude(last_seen_at=None).exists())
+    assert_problem(server.register(plaintext, PRESS, secret), 409, "device_name_taken")
+    assert is_good(server, first)
+
+
+def test_a_day_later_nobody_asks_again(server, issue, secret):
+    _, plaintext = issue()
+    first = server.register(plaintext, PRESS, secret)
+    Device.objects.update(created_at=timezone.now() - REPEAT_WITHIN)
+    assert_problem(server.register(plaintext, PRESS, secret), 409, "device_name_taken")
+    assert is_good(server, first)
+
+
+@pytest.mark.parametrize("end", [{"revoked_at": timezone.now()}, {"expires_at": timezone.now()}])
+def test_a_provisioning_key_that_is_over_repeats_nothing(server, issue, secret, end):
+    _, plaintext = issue()
+    first = server.register(plaintext, PRESS, secret)
+    ProvisioningKey.objects.update(**end)
+    assert_problem(server.register(plaintext, PRESS, secret), 401, "invalid_provisioning_key")
+    assert is_good(server, first)
+
+
+def test_what_staff_do_with_its_keys_is_not_undone(server, issue, secret):
+    for number, act in enumerate(
+        [DeviceKey.revoke, lambda key: key.rotate(timedelta(0)), lambda key: DeviceKey.objects.issue(key.device)]
+    ):
+        _, plaintext = issue()
+        body = PRESS | {"name": f"press-{number}"}
+        assert server.register(plaintext, body, secret).status_code == 201
+        act(DeviceKey.objects.get(device__name=body["name"]))
+        before = list(DeviceKey.objects.values_list("pk", "revoked_at", "expires_at"))
+        assert_problem(server.register(plaintext, body, secret), 409, "device_name_taken")
+        assert list(DeviceKey.objects.values_list("pk", "revoked_at", "expires_at")) == before
+
+
+@pytest.mark.parametrize("header", ["", "x" * 21, '"' + "x" * 21 + '"', "x" * 256, "x" * 20 + " x", "ö" * 22])
+def test_what_is_no_secret_is_400(server, issue, header):
+    key, plaintext = issue()
+    assert_problem(server.register(plaintext, PRESS, header.encode()), 400, "invalid_idempotency_key")
+    key.refresh_from_db()
+    assert (key.use_count, Device.objects.count()) == (0, 0)
+
+
+def test_quotes_are_no_part_of_the_secret(server, issue, secret):
+    _, plaintext = issue()
+    answers = [server.register(plaintext, PRESS, header) for header in (secret, f'"{secret}"')]
+    assert [answer.status_code for answer in answers] == [201, 201]
+
+
+def test_the_secret_is_nowhere(server, issue, secret):
+    _, plaintext = issue()
+    for _ in range(2 + MOST_REPEATS):
+        assert secret not in server.register(plaintext, PRESS, secret).text
+    assert secret not in server.log
+    assert secret not in str(Device.objects.values().get())
+
+
+def test_every_registration_is_in_the_log_and_staff_see_the_repeats(client, admin_client, issue, secret, caplog):
+    caplog.set_level(logging.INFO, "devices.registration")
+    key, plaintext = issue()
+    page = reverse("admin:devices_device_change", args=[register_in_process(client, plaintext, secret)])
+    assert "repeated" not in admin_client.get(page).text
+    device = register_in_process(client, plaintext, secret)
+    assert "repeated 1 time, last at" in admin_client.get(page).text
+    register_in_process(client, plaintext, secret)
+    assert "repeated 2 times, last at" in admin_client.get(page).text
+    slug = key.tenant.slug
+    assert [record.getMessage() for record in caplog.records if record.name == "devices.registration"] == [
+        f"Device press-01 of {slug} registered with {key} from 192.0.2.7",
+        f"Device press-01 of {slug} repeated its registration (1 of 3) with {key} from 192.0.2.7",
+        f"Device press-01 of {slug} repeated its registration (2 of 3) with {key} from 192.0.2.7",
+    ]
+    assert device == Device.objects.get().pk
+
+
+def register_in_process(client: Client, key: str, secret: str) -> int:
+    headers = {"X-Provisioning-Key": key, "Idempotency-Key": secret}
+    where = {"headers": headers, "REMOTE_ADDR": "192.0.2.7"}
+    return client.post(reverse("register"), PRESS, content_type="application/json", **where).json()["device_id"]
+
+
+# At the same time
+
+
+def test_the_same_request_twice_at_once_is_one_device_with_a_key_that_works(server, issue, secret):
+    for number in range(5):
+        key, plaintext = issue()
+        body = PRESS | {"name": f"press-{number}"}
+        together = threading.Barrier(2)
+
+        def register(_, plaintext=plaintext, body=body, together=together):
+            together.wait()
+            return server.register(plaintext, body, secret)
+
+        with ThreadPoolExecutor(2) as threads:
+            answers = list(threads.map(register, range(2)))
+        assert [answer.status_code for answer in answers] == [201, 201]
+        assert len({answer.json()["device_id"] for answer in answers}) == 1
+        # The key of the first is revoked where the second came after it was made, and else good too.
+        latest = max(answers, key=lambda answer: DeviceKey.objects.get(prefix=answer.json()["device_key"][:12]).pk)
+        assert is_good(server, latest)
+        key.refresh_from_db()
+        assert key.use_count == 1
+    assert Device.objects.count() == 5
+
+
+@pytest.mark.parametrize("with_secret", [True, False])
+def test_one_device_that_registers_many_times_at_once_is_one_device(server, issue, secret, with_secret):
+    key, plaintext = issue(usage_limit=50)
+    given = secret if with_secret else None
+    with ThreadPoolExecutor(10) as threads:
+        answers = list(threads.map(lambda _: server.register(plaintext, PRESS, given), range(10)))
+    good = 1 + MOST_REPEATS if with_secret else 1
+    assert sorted(answer.status_code for answer in answers) == [201] * good + [409] * (10 - good)
+    key.refresh_from_db()
+    assert (key.use_count, Device.objects.count(), DeviceKey.objects.count()) == (1, 1, good)
+    assert DeviceKey.objects.usable().exists()
+
+
+# What stalls
+
+
+class Line(StallingAt):
+    """A line to the tests' PostgreSQL. `url` leads through it."""
+
+    def __init__(self, marker: bytes, skip: int = 0) -> None:
+        self._given = conninfo_to_dict(test_database_url())
+        super().__init__(self._database, marker, skip)
+        login = ":".join(quote(str(self._given[name])) for name in ("user", "password") if name in self._given)
+        # Without encryption, which would hide the marker.
+        where = f"127.0.0.1:{self.port}/{self._given['dbname']}?sslmode=disable&gssencmode=disable"
+        self.url = f"postgresql://{login}@{where}"
+
+    def _database(self) -> socket.socket:
+        host, port = str(self._given["host"]), self._given.get("port", 5432)
+        if not host.startswith("/"):
+            return socket.create_connection((host, int(port)))
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(f"{host}/.s.PGSQL.{port}")
+        return connection
+
+
+@pytest.fixture
+def line(request) -> Iterator[Line]:
+    """By its parameters; without any it stalls at the first lock that a registration takes."""
+    line = Line(*getattr(request, "param", [b" UPDATE"]))
+    yield line
+    line.go_on.set()
+
+
+def wait_until(condition, seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@servers_only
+def test_a_registration_that_stalled_does_not_undo_what_its_repeat_was_told(start_server, server, issue, secret, line):
+    key, plaintext = issue()
+    slow = start_server(DATABASE_URL=line.url)
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(slow.register, plaintext, PRESS, secret)
+        assert line.stalled.wait(10)
+        repeat = server.register(plaintext, PRESS, secret)
+        assert repeat.status_code == 201
+        time.sleep(TIME_LIMIT_SECONDS + 1)
+        line.go_on.set()
+        assert_come_again(first.result())
+    assert DeviceKey.objects.count() == 1
+    assert is_good(server, repeat)
+    key.refresh_from_db()
+    assert key.use_count == 1
+    slow.stop()
+
+
+@servers_only
+def test_a_registration_that_was_overtaken_revokes_nothing(start_server, server, issue, secret, line):
+    """It stalled for less than its time limit: both answers hold."""
+    _, plaintext = issue()
+    slow = start_server(DATABASE_URL=line.url)
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(slow.register, plaintext, PRESS, secret)
+        assert line.stalled.wait(10)
+        repeat = server.register(plaintext, PRESS, secret)
+        line.go_on.set()
+        assert (first.result().status_code, repeat.status_code) == (201, 201)
+    assert first.result().json()["device_id"] == repeat.json()["device_id"]
+    assert is_good(server, repeat)
+    assert is_good(server, first.result())
+    slow.stop()
+
+
+@servers_only
+@pytest.mark.parametrize("line", [(b"COMMIT", 1)], indirect=True)  # the first ends the look-up of the key
+def test_what_stalls_before_its_commit_is_never_committed(start_server, server, issue, secret, line):
+    """The database ends the session, and with it the locks that others wait for."""
+    _, plaintext = issue()
+    slow = start_server(DATABASE_URL=line.url)
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(slow.register, plaintext, PRESS, secret)
+        assert line.stalled.wait(10)
+        began = time.monotonic()
+        while (answer := server.register(plaintext, PRESS, secret)).status_code != 201:
+            assert_come_again(answer)
+            assert time.monotonic() - began < 2 * ENDS_WITHIN
+        line.go_on.set()
+        assert_come_again(first.result())
+    assert DeviceKey.objects.count() == 1
+    assert is_good(server, answer)
+    slow.stop()
+
+
+@contextmanager
+def locked(table: str) -> Iterator[None]:
+    with psycopg.connect(test_database_url()) as other:
+        other.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        yield
+
+
+@servers_only
+@pytest.mark.parametrize("table", ["devices_provisioningkey", "devices_device", "devices_devicekey"])
+def test_a_lock_that_lasts_is_503_in_time(server, issue, secret, table):
+    key, plaintext = issue()
+    with locked(table):
+        began = time.monotonic()
+        assert_come_again(server.register(plaintext, PRESS, secret))
+        assert time.monotonic() - began < ENDS_WITHIN
+    key.refresh_from_db()
+    assert (key.use_count, Device.objects.count(), DeviceKey.objects.count()) == (0, 0, 0)
+    assert is_good(server, server.register(plaintext, PRESS, secret))
+
+
+@embedded_only
+def test_a_writer_that_does_not_end_is_503_in_time(server, issue, secret):
+    import sqlite3
+
+    _, plaintext = issue()
+    other = sqlite3.connect(test_database_url().removeprefix("sqlite:///"), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    began = time.monotonic()
+    assert_come_again(server.register(plaintext, PRESS, secret))
+    assert time.monotonic() - began < ENDS_WITHIN
+    other.rollback()
+    other.close()
+    assert is_good(server, server.register(plaintext, PRESS, secret))
