@@ -15,7 +15,13 @@ from drf_spectacular.utils import (
 from rest_framework import serializers
 
 from devices.authentication import DeviceKeyAuthentication, ProvisioningKeyAuthentication
-from devices.registration import RegisteredSerializer, RegisterView, RegistrationSerializer
+from devices.registration import (
+    MOST_REPEATS,
+    SECRET_LENGTH,
+    RegisteredSerializer,
+    RegisterView,
+    RegistrationSerializer,
+)
 from ingest import fields
 from ingest.body import INFLATE
 from ingest.serializers import KINDS
@@ -154,14 +160,22 @@ extend_schema_view(
         operation_id="register",
         summary="Register a new device and get its device key",
         request={"application/json": RegistrationSerializer},
+        parameters=[
+            header(
+                "Idempotency-Key",
+                "A secret of the device's own, of at least 128 random bits. With the same one it may repeat a request "
+                f"whose answer was lost, {MOST_REPEATS} times within a day.",
+                pattern=f'^"?[!#-\\[\\]-~]{{{SECRET_LENGTH},255}}"?$',
+            )
+        ],
         responses={201: RegisteredSerializer}
         | problems(
-            _400="The registration is malformed or not valid.",
+            _400="The registration or its Idempotency-Key is malformed or not valid.",
             _401="The provisioning key is missing or not valid, or has no use left.",
-            _409="The tenant has a device of this name.",
+            _409="The tenant has a device of this name, and this request is no repeat, or none that is left.",
             _413="The body is too large.",
             _415="The content type is not taken.",
-            _503="Nothing could be stored. Send the same bytes again later.",
+            _503="The database did not answer in time. Send the same request again later.",
         ),
     )
 )(RegisterView)

@@ -1,6 +1,7 @@
 """The API does what its OpenAPI description says, whatever it is sent: tried with what schemathesis makes of it."""
 
 import json
+import re
 
 import pytest
 import schemathesis
@@ -68,3 +69,13 @@ def test_the_description_is_whole(tmp_path):
     described = json.loads(file.read_text())
     assert set(described["paths"]) == {"/v1/ingest", "/api/v1/devices/register"}
     assert set(described["paths"]["/v1/ingest"]["post"]["responses"]) >= {"204", "200", "400", "401", "413", "503"}
+    register = described["paths"]["/api/v1/devices/register"]["post"]
+    assert set(register["responses"]) == {"201", "400", "401", "409", "413", "415", "503"}
+    [parameter] = register["parameters"]
+    assert (parameter["name"], parameter["in"], parameter.get("required", False)) == (
+        "Idempotency-Key",
+        "header",
+        False,
+    )
+    for secret, is_one in {"x" * 21: False, "x" * 22: True, '"' + "x" * 22 + '"': True, "x" * 256: False}.items():
+        assert bool(re.search(parameter["schema"]["pattern"], secret)) is is_one
