@@ -16,7 +16,7 @@ from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
 from django.conf import settings  # noqa: E402
 from django.http import HttpResponse  # noqa: E402
-from django.urls import path  # noqa: E402
+from django.urls import path, re_path  # noqa: E402
 
 from alerts.consumers import SecurityAlertConsumer  # noqa: E402
 from common.connections import OPERATION_SECONDS, BoundedConnection  # noqa: E402
@@ -90,7 +90,7 @@ application = ProtocolTypeRouter(
                 URLRouter(
                     [
                         path("api/ws/security", cast("Any", SecurityAlertConsumer.as_asgi())),
-                        path("<path:unknown>", cast("Any", no_such_socket)),
+                        re_path("", cast("Any", no_such_socket)),  # whatever it is: "/" and line breaks too
                     ]
                 )
             )

@@ -117,11 +117,13 @@ def test_a_since_that_is_no_id_is_refused(server, tenant, log_in, since):
         server.socket(log_in(tenant), query=f"?since={since}")
 
 
-def test_an_unknown_socket_address_is_refused(server, tenant, log_in):
+@pytest.mark.parametrize("path", ["/api/ws/other", "/", "", "//", "/api/ws/security%0A", "/%0A", "/%00", "/%E2%80%A8x"])
+def test_an_unknown_socket_address_is_refused(server, path):
     from websockets.sync.client import connect
 
-    with pytest.raises(InvalidStatus):
-        connect(f"ws://127.0.0.1:{server.port}/api/ws/other", origin=server.url, proxy=None)
+    with pytest.raises(InvalidStatus) as refused:
+        connect(f"ws://127.0.0.1:{server.port}{path}", origin=server.url, proxy=None)
+    assert refused.value.response.status_code == 403
 
 
 def test_what_was_missed_comes_first_and_in_order(server, key, tenant, log_in):
