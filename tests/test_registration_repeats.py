@@ -1,8 +1,11 @@
 """A device whose answer was lost registers again: only that device, and what it was told stays true."""
 
 import logging
+import re
 import secrets
+import shutil
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -22,7 +25,7 @@ from psycopg.conninfo import conninfo_to_dict
 from devices.models import Device, DeviceKey, ProvisioningKey
 from devices.registration import MOST_REPEATS, REPEAT_WITHIN, TIME_LIMIT_SECONDS
 from tests.events import log
-from tests.live import Server, test_database_url
+from tests.live import ROOT, Server, test_database_url
 from tests.problems import assert_problem
 from tests.proxy import StallingAt
 from tests.servers import embedded_only, servers_only
@@ -155,6 +158,19 @@ def test_quotes_are_no_part_of_the_secret(server, issue, secret):
     _, plaintext = issue()
     answers = [server.register(plaintext, PRESS, header) for header in (secret, f'"{secret}"')]
     assert [answer.status_code for answer in answers] == [201, 201]
+
+
+@pytest.mark.skipif(not (shutil.which("curl") and shutil.which("openssl")), reason="needs curl and openssl")
+def test_the_lines_for_curl_on_the_page_can_be_repeated_as_they_stand(server, issue, tmp_path):
+    _, plaintext = issue()
+    page = (ROOT / "docs" / "devices.md").read_text()
+    [lines] = [text for text in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) if "X-Provisioning-Key" in text]
+    command = ["sh", "-c", f"URL={server.url}\n{lines.replace('prv_…', plaintext)}"]
+    for _ in range(2):
+        answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+        assert "201 Created" in answer
+    device = Device.objects.get()
+    assert (device.name, device.registration_repeats) == ("press-01", 1)
 
 
 def test_the_secret_is_nowhere(server, issue, secret):
