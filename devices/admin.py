@@ -85,6 +85,15 @@ class TenantAdmin(NeverDeleted, TenantScoped):
         ("Analysts", {"fields": ["members"]}),
     )
 
+    def get_fieldsets(self, request: HttpRequest, obj: Tenant | None = None) -> Any:
+        """Who is a member is for superusers to say: others do not see the users that there are."""
+        if request.user.is_superuser:
+            return self.fieldsets
+        return (*self.fieldsets[:-1], ("Analysts", {"fields": ["member_names"]}))
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Tenant | None = None) -> tuple[str, ...]:
+        return () if request.user.is_superuser else ("member_names",)
+
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         return super().get_queryset(request).annotate(device_count=Count("devices")).prefetch_related("members")
 
@@ -96,7 +105,8 @@ class TenantAdmin(NeverDeleted, TenantScoped):
         """Who adds a tenant sees it: staff that are no superusers see those they are members of."""
         super().save_related(request, form, formsets, change)
         if not change and not request.user.is_superuser:
-            form.instance.members.add(request.user)
+            with as_ourselves():
+                form.instance.members.add(request.user)
 
     @admin.display(description="modules")
     def modules(self, tenant: Tenant) -> SafeString:
@@ -108,7 +118,8 @@ class TenantAdmin(NeverDeleted, TenantScoped):
 
     @admin.display(description="members")
     def member_names(self, tenant: Tenant) -> str:
-        return ", ".join(user.get_username() for user in tenant.members.all()) or "none"
+        names = [user.get_username() for user in tenant.members.all()] if tenant.pk else []
+        return ", ".join(names) or "none"
 
 
 @admin.register(Device)

@@ -7,6 +7,6 @@ class DevicesConfig(AppConfig):
     verbose_name = "Fleet"
 
     def ready(self) -> None:
-        from devices.isolation import grant_tables
+        from devices.tenant_tables import grant_shared_tables
 
-        post_migrate.connect(grant_tables, sender=self)
+        post_migrate.connect(grant_shared_tables, sender=self)

@@ -7,16 +7,17 @@ from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
+from django.core.paginator import InvalidPage
 from django.db.models import Count, Q, Sum
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
-from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+from unfold.sites import UnfoldAdminSite
 
 from alerts.admin import SecurityAlertAdmin
 from alerts.models import SecurityAlert, Severity, Status
-from devices.admin_tools import COUNT_TO, ago, link_to
+from devices.admin_tools import COUNT_TO, StaffPages, ago, link_to
 from devices.models import ONLINE_WITHIN, Device, DeviceKey, Tenant
 from ingest.models import IngestBatch, RefusedKeyCount, RejectedBatch
 from ingest.rejections import oldest_kept
@@ -36,16 +37,47 @@ class Figure(NamedTuple):
     url: str
 
 
+class SuperusersOnly(StaffPages):
+    """Whoever may change users or groups could give themselves every permission, and see people of all tenants."""
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return request.user.is_superuser
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.is_superuser
+
+    has_change_permission = has_view_permission
+    has_delete_permission = has_view_permission
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return request.user.is_superuser
+
+
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin, ModelAdmin):
+class UserAdmin(DjangoUserAdmin, SuperusersOnly):
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
 
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """With a user would go the history of what they did. One who leaves is made inactive."""
+        return False
+
 
 @admin.register(Group)
-class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
+class GroupAdmin(DjangoGroupAdmin, SuperusersOnly):
     pass
+
+
+def search(request: HttpRequest) -> HttpResponse:
+    """The theme's search of pages, for which the number of a page that is none would be a fault."""
+    page = request.GET.get("page", "1")
+    if not (page.isascii() and page.isdecimal()) or page == "0" or len(page) > 9:
+        raise Http404
+    try:
+        return cast("UnfoldAdminSite", admin.site).search(request)
+    except InvalidPage as error:
+        raise Http404 from error
 
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:

@@ -88,7 +88,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "ingestcloud.policy.PolicyMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "ingestcloud.sessions.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -201,8 +201,11 @@ CONTENT_SECURITY_POLICY = {
 }
 
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
-SESSION_COOKIE_NAME = "ingestcloud_session"
-CSRF_COOKIE_NAME = "ingestcloud_csrf"
+# A browser takes a cookie of such a name from this very host and over TLS alone: no other host of the domain sets it.
+COOKIE_PREFIX = "__Host-" if HTTPS else ""
+SESSION_COOKIE_NAME = f"{COOKIE_PREFIX}ingestcloud_session"
+CSRF_COOKIE_NAME = f"{COOKIE_PREFIX}ingestcloud_csrf"
+SESSION_COOKIE_AGE = 12 * 60 * 60  # seconds without use
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 # The proxy that ends TLS redirects; devices post to the same port and must never be redirected.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W008", "security.W021"]

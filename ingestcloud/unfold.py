@@ -8,14 +8,14 @@ from django.templatetags.static import static
 from django.urls import reverse_lazy
 
 
-def page(title: str, icon: str, model: str) -> dict[str, Any]:
+def page(title: str, icon: str, model: str, permission: Callable[[HttpRequest], bool] | None = None) -> dict[str, Any]:
     """A sidebar entry for a model's list, shown to those who may look at it."""
     app, _, name = model.partition(".")
     return {
         "title": title,
         "icon": icon,
         "link": reverse_lazy(f"admin:{app}_{name}_changelist"),
-        "permission": may_look_at(app, name),
+        "permission": permission or may_look_at(app, name),
     }
 
 
@@ -24,6 +24,10 @@ def may_look_at(app: str, name: str) -> Callable[[HttpRequest], bool]:
         return any(request.user.has_perm(f"{app}.{verb}_{name}") for verb in ("view", "change"))
 
     return permission
+
+
+def is_superuser(request: HttpRequest) -> bool:
+    return request.user.is_superuser
 
 
 def never(request: HttpRequest) -> bool:
@@ -97,7 +101,10 @@ UNFOLD = {
             {
                 "title": "Access",
                 "separator": True,
-                "items": [page("Users", "person", "auth.user"), page("Groups", "group", "auth.group")],
+                "items": [
+                    page("Users", "person", "auth.user", is_superuser),
+                    page("Groups", "group", "auth.group", is_superuser),
+                ],
             },
         ],
     },

@@ -10,16 +10,20 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 from django.apps import apps
-from django.contrib.auth.models import Permission, User
-from django.db import ProgrammingError, connection, transaction
+from django.contrib import admin
+from django.contrib.auth.models import Group, Permission, User
+from django.db import ProgrammingError, connection, models, transaction
+from django.db.migrations.state import ProjectState
+from django.db.models import Model
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
 from alerts.models import SecurityAlert
 from devices.admin_tools import TenantScoped
-from devices.isolation import acting_as, as_ourselves
+from devices.isolation import PEOPLE, acting_as, as_ourselves
 from devices.models import Device, DeviceKey, ProvisioningKey, Tenant
+from devices.tenant_tables import SHARED, CreateTenantTable
 from ingest.models import IngestBatch, IngestEvent, RejectedBatch
 from tests.admin_pages import list_of, page_of
 from tests.events import alert, log
@@ -31,12 +35,7 @@ from tests.test_socket import ping, receive
 pytestmark = pytest.mark.django_db(transaction=True)
 
 ISOLATED = [Tenant, Device, DeviceKey, ProvisioningKey, IngestBatch, IngestEvent, RejectedBatch, SecurityAlert]
-DETAIL_PAGES = {
-    Device: ["issue_key"],
-    DeviceKey: ["rotate", "revoke"],
-    ProvisioningKey: ["revoke"],
-    RejectedBatch: ["send_again", "download"],
-}
+SUPERUSERS_ONLY = [User, Group]
 ACTIONS = {
     DeviceKey: ["revoke_selected"],
     ProvisioningKey: ["revoke_selected"],
@@ -78,9 +77,7 @@ class Side:
         }  # fmt: skip
         # Staff that may do everything that there is to do, for this tenant.
         self.user = User.objects.create_user(f"{name}-staff", is_staff=True)
-        self.user.user_permissions.set(
-            Permission.objects.filter(content_type__app_label__in=("devices", "alerts", "ingest"))
-        )
+        self.user.user_permissions.set(Permission.objects.all())
         self.user.tenants.add(self.tenant)
 
     def client(self) -> Client:
@@ -153,16 +150,50 @@ def test_whoever_is_no_member_sees_nothing_and_a_superuser_everything(ours, thei
                 assert model.objects.count() == count, f"{who}: {model.__name__}"
 
 
+def tables_with_a_tenant() -> set[str]:
+    """Those whose rows belong to a tenant: by a key of their own, or by the row that a key leads to."""
+    found, models = {Tenant}, apps.get_models(include_auto_created=True)
+    while more := {model for model in models if any(f.related_model in found for f in model._meta.fields)} - found:
+        found |= more
+    return {model._meta.db_table for model in found}
+
+
 @servers_only
-def test_every_table_with_a_tenant_has_a_policy():
+def test_every_table_with_a_tenant_has_a_policy_and_no_other_may_be_used():
     with connection.cursor() as cursor:
         cursor.execute("SELECT relname FROM pg_class WHERE relrowsecurity")
         protected = {name for (name,) in cursor.fetchall()}
-    assert protected == {model._meta.db_table for model in ISOLATED}
-    related = {Tenant, Device, IngestBatch}
-    for model in apps.get_models():
-        if any(field.related_model in related for field in model._meta.fields):
-            assert model in ISOLATED
+        cursor.execute(
+            "SELECT DISTINCT table_name FROM information_schema.table_privileges WHERE grantee = %s", [PEOPLE]
+        )
+        usable = {name for (name,) in cursor.fetchall()}
+    assert protected == tables_with_a_tenant()
+    assert protected > {model._meta.db_table for model in ISOLATED}
+    assert usable == protected | SHARED.keys()
+
+
+@servers_only
+def test_a_new_table_with_a_tenant_comes_with_its_policy(ours, theirs):
+    tenant = ("tenant", models.ForeignKey("devices.Tenant", models.CASCADE))
+    operation = CreateTenantTable("Note", [("id", models.BigAutoField(primary_key=True)), tenant])
+    before = ProjectState.from_apps(apps)
+    after = before.clone()
+    operation.state_forwards("devices", after)
+    note = after.apps.get_model("devices", "Note")
+    with connection.schema_editor() as editor:
+        operation.database_forwards("devices", editor, before, after)
+    for side in (ours, theirs):
+        note.objects.create(tenant_id=side.tenant.pk)
+    with acting_as(ours.user):
+        assert [row.tenant_id for row in note.objects.all()] == [ours.tenant.pk]
+    with connection.schema_editor() as editor:
+        operation.database_backwards("devices", editor, after, before)
+
+
+@servers_only
+def test_nobody_sees_the_members_of_others(ours, theirs):
+    with acting_as(ours.user):
+        assert [each.user for each in Tenant.members.through.objects.all()] == [ours.user]
 
 
 @servers_only
@@ -249,23 +280,84 @@ def test_a_list_that_forgets_its_filter_shows_nothing_of_others(model, ours, the
     assert [type(row)(pk=row.pk) for row in page.context["cl"].result_list] == [model(pk=ours.rows[model].pk)]
 
 
+def addresses_of(model: type[Model], object_id: object) -> list[str]:
+    """Every page that the admin has for `model`, those of the row with `object_id` among them."""
+    found = []
+    for pattern in admin.site.get_model_admin(model).get_urls():
+        if pattern.name is None:  # a redirect of addresses of Django 1.8
+            continue
+        keys = dict.fromkeys(pattern.pattern.converters, object_id)
+        found.append(reverse(f"admin:{pattern.name}", kwargs=keys))
+    return found
+
+
+FORM = {"status": "resolved", "name": "x", "overlap": 0, "label": "x", "usage_limit": 1, "slug": "x", "password1": "x"}
+
+
+def test_every_model_of_the_admin_is_looked_at_here():
+    assert set(admin.site._registry) == {*ISOLATED, *SUPERUSERS_ONLY}
+
+
 @pytest.mark.parametrize("model", ISOLATED)
 def test_staff_open_and_change_no_page_of_others(model, ours, theirs):
     client, row = ours.client(), theirs.rows[model]
-    opts = model._meta
-    addresses = [page_of(row), page_of(row).replace("change", "history"), page_of(row).replace("change", "delete")]
-    addresses += [
-        reverse(f"admin:{opts.app_label}_{opts.model_name}_{name}", args=[row.pk])
-        for name in DETAIL_PAGES.get(model, [])
-    ]
+    mine = set(addresses_of(model, row.pk)) - set(addresses_of(model, 0))
+    assert len(mine) >= 3
     with nothing_changes(theirs):
-        for address in addresses:
-            for answer in (
-                client.get(address),
-                client.post(address, {"status": "resolved", "name": "x", "overlap": 0}),
-            ):
+        for address in mine:
+            for answer in (client.get(address), client.post(address, FORM)):
                 assert answer.status_code in (302, 403, 404), address
                 assert "theirs-" not in answer.text
+
+
+@pytest.mark.parametrize("model", SUPERUSERS_ONLY)
+def test_users_and_groups_are_for_superusers_alone(model, ours, theirs):
+    """Staff could give themselves every permission, and see the people of all tenants."""
+    for side in (ours, theirs):
+        Group.objects.create(pk=side.user.pk, name=f"{side.name}-group")
+    client = ours.client()
+    before = list(User.objects.order_by("pk").values()), list(Group.objects.values())
+    for address in addresses_of(model, theirs.user.pk) + addresses_of(model, ours.user.pk):
+        form = FORM | {
+            "username": "x",
+            "is_superuser": "on",
+            "is_staff": "on",
+            "password2": "x",
+            "usable_password": "true",
+        }
+        for answer in (client.get(address), client.post(address, form)):
+            assert answer.status_code == 403, address
+            assert "theirs-" not in answer.text
+    assert (list(User.objects.order_by("pk").values()), list(Group.objects.values())) == before
+    for label in (model._meta.verbose_name_plural.title(), f"/admin/auth/{model._meta.model_name}/"):
+        assert label not in client.get(reverse("admin:index")).text
+    superuser = Client()
+    superuser.force_login(User.objects.create_superuser("root"))
+    assert superuser.get(page_of(theirs.user)).status_code == 200
+
+
+def test_staff_are_offered_no_users_and_make_nobody_a_member(ours, theirs):
+    client = ours.client()
+    query = {"app_label": "devices", "model_name": "tenant", "field_name": "members", "term": ""}
+    assert client.get(reverse("admin:autocomplete"), query).status_code == 403
+    page = client.get(page_of(ours.tenant)).text
+    assert "ours-staff" in page
+    assert "theirs-" not in page
+    for members in ([theirs.user.pk, ours.user.pk], []):
+        form = {"slug": "ours", "name": "renamed", "members": members}
+        assert client.post(page_of(ours.tenant), form).status_code == 302
+    ours.tenant.refresh_from_db()
+    assert ours.tenant.name == "renamed"
+    assert list(ours.tenant.members.all()) == [ours.user]
+
+
+def test_a_user_is_not_deleted_with_what_they_did(ours):
+    superuser = Client()
+    superuser.force_login(User.objects.create_superuser("root"))
+    for address in (page_of(ours.user).replace("change", "delete"), list_of(User)):
+        form = {"post": "yes", "action": "delete_selected", "_selected_action": [ours.user.pk]}
+        superuser.post(address, form)
+    assert User.objects.filter(pk=ours.user.pk).exists()
 
 
 @pytest.mark.parametrize(("model", "action"), [(model, name) for model, names in ACTIONS.items() for name in names])

@@ -1,0 +1,175 @@
+"""A page is one transaction that acts as its user, ends in time, and is rolled back if it fails."""
+
+import sys
+import time
+from types import ModuleType
+
+import pytest
+import time_machine
+from django.contrib.auth.models import User
+from django.contrib.sessions.backends.db import SessionStore
+from django.db import InternalError, OperationalError, connection
+from django.http import HttpResponse
+from django.shortcuts import render
+from django.template.response import TemplateResponse
+from django.test import Client
+from django.urls import path
+
+from devices.models import Tenant
+from ingestcloud.urls import urlpatterns
+from tests.servers import servers_only
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def add_page(settings):
+    """Adds a view at an address, as a later version might."""
+
+    def add(address: str, view) -> None:
+        module = ModuleType("added_urls")
+        module.urlpatterns = [path(address.removeprefix("/"), view), *urlpatterns]  # type: ignore[attr-defined]
+        sys.modules["added_urls"] = module
+        settings.ROOT_URLCONF = "added_urls"
+
+    yield add
+    sys.modules.pop("added_urls", None)
+
+
+@pytest.fixture
+def member(tenant) -> Client:
+    user = User.objects.create_user("member")
+    user.tenants.add(tenant)
+    client = Client(raise_request_exception=False)
+    client.force_login(user)
+    return client
+
+
+def sees(request) -> HttpResponse:
+    return HttpResponse(",".join(Tenant.objects.values_list("slug", flat=True)))
+
+
+@servers_only
+@pytest.mark.parametrize("address", ["/api/v1/groups", "/v1/other", "/healthz/more", "/readyz/", "/page/"])
+def test_an_address_that_somebody_adds_acts_as_its_user(add_page, member, tenant, make_tenant, address):
+    make_tenant(slug="theirs")
+    add_page(address, sees)
+    assert member.get(address).text == tenant.slug
+    assert Client().get(address).text == ""
+
+
+def writes_and_raises(request):
+    Tenant.objects.update(name="written")
+    raise LookupError
+
+
+def writes_and_renders(request):
+    Tenant.objects.update(name="written")
+    return TemplateResponse(request, "no/such/template.html")
+
+
+def writes_and_answers_500(request):
+    Tenant.objects.update(name="written")
+    return HttpResponse(status=500)
+
+
+@pytest.mark.parametrize("view", [writes_and_raises, writes_and_renders, writes_and_answers_500])
+def test_what_fails_is_rolled_back(add_page, member, tenant, view):
+    add_page("/page/", view)
+    assert member.post("/page/").status_code == 500
+    tenant.refresh_from_db()
+    assert tenant.name != "written"
+
+
+def writes(request):
+    Tenant.objects.update(name="written")
+    return render(request, "base.html", status=400)
+
+
+def test_what_does_not_fail_is_kept(add_page, member, tenant):
+    add_page("/page/", writes)
+    assert member.post("/page/").status_code == 400
+    tenant.refresh_from_db()
+    assert tenant.name == "written"
+
+
+@pytest.mark.parametrize("error", [OperationalError("database is locked"), InternalError("read-only")])
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_a_database_that_fails_in_a_page_is_503(add_page, member, tenant, error, method):
+    def fails(request):
+        Tenant.objects.update(name="written")
+        raise error
+
+    add_page("/page/", fails)
+    for headers in ({}, {"Accept": "application/json"}):
+        answer = getattr(member, method)("/page/", headers=headers)
+        assert (answer.status_code, answer["Retry-After"]) == (503, "5")
+    if connection.vendor == "postgresql" or method == "post":
+        tenant.refresh_from_db()
+        assert tenant.name != "written"
+
+
+@servers_only
+def test_a_transaction_that_is_read_only_is_503(add_page, member):
+    """As on a standby."""
+
+    def writes_on_a_standby(request):
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION READ ONLY")
+        Tenant.objects.update(name="written")
+
+    add_page("/page/", writes_on_a_standby)
+    assert member.post("/page/").status_code == 503
+
+
+@servers_only
+@pytest.mark.parametrize("seconds", [[60], [1.2] * 50])
+def test_a_page_ends_in_time(add_page, member, seconds):
+    def waits(request):
+        with connection.cursor() as cursor:
+            for each in seconds:
+                cursor.execute("SELECT pg_sleep(%s)", [each])
+
+    add_page("/page/", waits)
+    began = time.monotonic()
+    assert member.get("/page/").status_code == 503
+    assert time.monotonic() - began < 8
+
+
+@servers_only
+def test_a_page_does_not_wait_for_a_lock_for_long(member, tenant):
+    other = connection.copy()
+    with other.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("LOCK TABLE security_alerts IN ACCESS EXCLUSIVE MODE")
+        try:
+            began = time.monotonic()
+            assert member.get("/alerts/").status_code == 503
+            assert time.monotonic() - began < 8
+        finally:
+            cursor.execute("ROLLBACK")
+            other.close()
+
+
+def test_a_session_that_cannot_be_written_is_503(member, monkeypatch):
+    """It is written when the page is done."""
+
+    def fails(*arguments, **keywords):
+        raise OperationalError("database or disk is full")
+
+    monkeypatch.setattr(SessionStore, "save", fails)
+    user = User.objects.create_user("other", password="correct horse")
+    answer = Client(raise_request_exception=False).post(
+        "/login/", {"username": user.username, "password": "correct horse"}
+    )
+    assert (answer.status_code, answer["Retry-After"]) == (503, "5")
+
+
+def test_a_session_ends_after_hours_without_use(member):
+    """And use prolongs it, by a write now and then."""
+    with time_machine.travel(time.time() + 11 * 3600) as clock:
+        assert member.get("/alerts/").status_code == 200
+        clock.shift(11 * 3600)
+        assert member.get("/alerts/").status_code == 200
+        clock.shift(12 * 3600 + 60)
+        assert member.get("/alerts/").status_code == 302
