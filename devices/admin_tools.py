@@ -76,6 +76,11 @@ class StaffPages(ModelAdmin):
         given = super().get_changeform_initial_data(request)
         return {name: value for name, value in given.items() if self._is_possible(name, value)}
 
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """By a `_to_field` in the address only if that is a field of its own: Django allows some that are not."""
+        fields = {field.name for field in self.opts.concrete_fields}
+        return super().get_object(request, object_id, from_field if from_field in fields else None)
+
     def _is_possible(self, name: str, value: Any) -> bool:
         try:
             field = self.opts.get_field(name)

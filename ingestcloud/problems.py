@@ -94,7 +94,7 @@ class ProblemDetailsMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
-        if response.status_code < 400 or response["Content-Type"] == CONTENT_TYPE or not is_api(request):
+        if response.status_code < 400 or response.get("Content-Type") == CONTENT_TYPE or not is_api(request):
             return response
         status = response.status_code
         code = HTTPStatus(status).phrase.lower().replace(" ", "_")
