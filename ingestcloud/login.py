@@ -1,16 +1,160 @@
-"""What whoever has guessed too often gets in place of the login."""
+"""Logging in: how often from an address, how many passwords are hashed at once, and a line in the log for each."""
 
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from ipaddress import IPv6Network, ip_address
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.contrib.auth.forms import AuthenticationForm, UsernameField
+from django.contrib.auth.hashers import Argon2PasswordHasher
+from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
+from django.db import DatabaseError
+from django.dispatch import receiver
+from django.forms import CharField, PasswordInput, TextInput
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
+from common.buckets import Buckets
+
+logger = logging.getLogger(__name__)
+
+LOGIN_PATHS = ("/login/", "/admin/login/")
+PASSWORD_PATHS = (*LOGIN_PATHS, "/password/", "/admin/password_change/", "/admin/auth/user/")
+HASHES_AT_ONCE = 2
+WAITING_AT_MOST = 20
+TURN_SECONDS = 5.0
+PASSWORD_LENGTH = 4096  # characters; more is no password, but work
+
+_hashing = ThreadPoolExecutor(HASHES_AT_ONCE, thread_name_prefix="password")
+
+# By address, whatever the names: enough for an office that begins its shift behind one address.
+logins = Buckets(rate=0.5, burst=30)
+
+
+class PasswordHasher(Argon2PasswordHasher):
+    """Argon2id with the least that OWASP's Password Storage Cheat Sheet advises: 19 MiB, two passes, one thread.
+
+    Django's own takes 100 MiB and eight threads for each. All are made by two threads, because the C library keeps the
+    memory of each thread that ever made one.
+    """
+
+    time_cost = 2
+    memory_cost = 19 * 1024  # KiB
+    parallelism = 1
+
+    def encode(self, password: str, salt: str) -> str:
+        return _hashing.submit(super().encode, password, salt).result()
+
+    def verify(self, password: str, encoded: str) -> bool:
+        return _hashing.submit(super().verify, password, encoded).result()
+
+
+class LoginForm(AuthenticationForm):
+    """Django's, for names and passwords that somebody may have: it sets no limit that the server holds to."""
+
+    username = UsernameField(max_length=150, widget=TextInput(attrs={"autofocus": True}))
+    password = CharField(
+        strip=False,
+        max_length=PASSWORD_LENGTH,
+        widget=PasswordInput(attrs={"autocomplete": "current-password"}),
+    )
+
+
+class PasswordMiddleware:
+    """Before a page that hashes a password: a limit by address, and a turn.
+
+    Outside of the transaction of a page: what waits here holds no connection to the database.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+        self._turns = threading.BoundedSemaphore(HASHES_AT_ONCE)
+        self._places = threading.BoundedSemaphore(HASHES_AT_ONCE + WAITING_AT_MOST)
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if request.method != "POST" or not request.path_info.startswith(PASSWORD_PATHS):
+            return self.get_response(request)
+        if request.path_info in LOGIN_PATHS and (seconds := logins.take(network_of(request))):
+            logger.warning("Too many logins from %s", network_of(request))
+            return card(request, 429, seconds, "too_many_logins.html")
+        with self._turn() as has_turn:
+            return self.get_response(request) if has_turn else card(request, 503, 5, "busy.html")
+
+    @contextmanager
+    def _turn(self):
+        """Gives whether it came in time."""
+        if not self._places.acquire(blocking=False):
+            yield False
+            return
+        try:
+            has_turn = self._turns.acquire(timeout=TURN_SECONDS)
+            try:
+                yield has_turn
+            finally:
+                if has_turn:
+                    self._turns.release()
+        finally:
+            self._places.release()
+
+
+def network_of(request: HttpRequest) -> str:
+    """Where somebody comes from: of IPv6 the first 64 bits, because all others are theirs to choose."""
+    address = request.META.get("REMOTE_ADDR", "")
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return "0.0.0.0"  # noqa: S104  a proxy that says "unknown"
+    if parsed.version == 6 and parsed.ipv4_mapped:
+        return str(parsed.ipv4_mapped)
+    return str(IPv6Network((parsed.packed, 64), strict=False).network_address) if parsed.version == 6 else str(parsed)
+
 
 def locked_out(request: HttpRequest, response: HttpResponse | None, credentials: dict[str, Any]) -> HttpResponse:
-    """429, with the time to wait."""
-    seconds = str(int(settings.AXES_COOLOFF_TIME.total_seconds()))
-    context = {"limit": settings.AXES_FAILURE_LIMIT}
-    page = render(request, "registration/locked_out.html", context, status=429)
-    page["Retry-After"] = seconds
+    """For a name that was guessed at too often from an address (django-axes): 429, with the time to wait."""
+    seconds = int(settings.AXES_COOLOFF_TIME.total_seconds())
+    return card(request, 429, seconds, "locked_out.html", limit=settings.AXES_FAILURE_LIMIT)
+
+
+def card(request: HttpRequest, status: int, seconds: int, template: str, **context: Any) -> HttpResponse:
+    """A page in place of the login, with the seconds to wait."""
+    page = render(request, f"registration/{template}", context | {"seconds": seconds}, status=status)
+    page["Retry-After"] = str(seconds)
     return page
+
+
+@receiver(user_logged_in)
+def note_login(sender: Any, request: HttpRequest, user: Any, **kwargs: Any) -> None:
+    logger.info("%s logged in from %s", user.get_username(), source_of(request))
+
+
+@receiver(user_logged_out)
+def note_logout(sender: Any, request: HttpRequest, user: Any, **kwargs: Any) -> None:
+    if user is not None:
+        logger.info("%s logged out from %s", user.get_username(), source_of(request))
+
+
+@receiver(user_login_failed)
+def note_failure(sender: Any, credentials: dict[str, Any], request: HttpRequest | None = None, **kwargs: Any) -> None:
+    """A name that is nobody's is not written: people type their password into the wrong field."""
+    name = str(credentials.get(get_user_model().USERNAME_FIELD) or "")
+    try:
+        user = get_user_model().objects.filter(username=name).first()
+    except (DatabaseError, ValueError):
+        user = None
+    if getattr(request, "axes_locked_out", False):
+        reason = "locked out"
+    elif user is None:
+        reason = "no such user"
+    else:
+        reason = "wrong password" if user.is_active else "not active"
+    who = user.get_username() if user else "An unknown name"
+    logger.warning("%s did not log in from %s: %s", who, source_of(request), reason)
+
+
+def source_of(request: HttpRequest | None) -> str:
+    return (request.META.get("REMOTE_ADDR") if request else None) or "an unknown address"

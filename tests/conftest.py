@@ -23,6 +23,7 @@ from alerts.models import SecurityAlert
 from devices.authentication import known_keys
 from devices.models import Device, DeviceKey, ProvisioningKey, Tenant
 from ingest.models import IngestBatch, IngestEvent, RejectedBatch
+from ingestcloud.login import logins
 from tests.live import ROOT, Server
 
 counter = itertools.count(1)
@@ -88,8 +89,9 @@ def server(the_server, transactional_db):
 
 
 @pytest.fixture(autouse=True)
-def forget_keys():
+def forget_all():
     known_keys.clear()
+    logins.clear()
 
 
 @pytest.fixture

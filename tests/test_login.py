@@ -1,15 +1,23 @@
 """Logging in, and what a browser is told to refuse."""
 
 import re
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
 from axes.models import AccessAttempt
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import User
-from django.test import Client
+from django.http import HttpRequest, HttpResponse
+from django.test import Client, RequestFactory
 from django.urls import reverse
 from django.utils import timezone
+
+from common.buckets import Buckets
+from ingestcloud import login
+from ingestcloud.login import network_of
 
 pytestmark = pytest.mark.django_db
 
@@ -97,3 +105,125 @@ def test_the_admin_has_no_inline_script_either(admin_client):
     policy = policy_of(admin_client.get("/admin/"))
     assert policy["script-src"] == "'self' 'unsafe-eval'"
     assert policy["default-src"] == policy["frame-ancestors"] == "'none'"
+
+
+def test_a_hash_takes_little_memory(analyst):
+    assert "$m=19456,t=2,p=1$" in analyst.password
+
+
+@pytest.mark.parametrize("url", ["login", "admin:login"])
+def test_logins_from_a_network_are_limited_whatever_their_names(analyst, url, monkeypatch):
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
+    for number in range(30):
+        assert log_in("wrong", name=f"name-{number}", url=url).status_code == 200
+    refused = log_in(PASSWORD, url=url)
+    assert (refused.status_code, refused["Retry-After"]) == (429, "2")
+    assert "Too many logins" in refused.text
+    assert log_in(PASSWORD, address="192.0.2.2", url=url).status_code == 302
+    monkeypatch.setattr(time, "monotonic", lambda: 1002.0)
+    assert log_in(PASSWORD, url=url).status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+        ("fe80::1%eth0", "fe80::"),
+        ("unknown", "0.0.0.0"),
+        ("", "0.0.0.0"),
+    ],
+)
+def test_of_ipv6_the_first_64_bits_count(rf, address, network):
+    assert network_of(rf.get("/", REMOTE_ADDR=address)) == network
+
+
+def test_a_guesser_has_one_try_whatever_the_rest_of_their_address(analyst):
+    for number in range(5):
+        log_in("wrong", address=f"2001:db8::{number}")
+    assert log_in(PASSWORD, address="2001:db8::ffff").status_code == 429
+    assert log_in(PASSWORD, address="2001:db8:0:1::1").status_code == 302
+
+
+def test_buckets_are_forgotten_before_they_fill_the_memory():
+    buckets = Buckets(rate=1, burst=1, most=100)
+    for number in range(1000):
+        assert buckets.take(str(number)) == 0
+        assert len(buckets._buckets) <= 100
+    assert buckets.take("999") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "password"),
+    [("a\x00b", "x"), ("x" * 200_000, "x"), ("analyst", "x" * 200_000), ("analyst", "a\x00b"), ("\ufffe", "\u202e")],
+)
+def test_absurd_names_and_passwords_are_refused(analyst, name, password):
+    assert log_in(password, name=name).status_code == 200
+
+
+def test_each_login_is_a_line_in_the_log(analyst, caplog):
+    caplog.set_level("INFO", "ingestcloud.login")
+    log_in("wrong")
+    log_in(PASSWORD)
+    User.objects.update(is_active=False)
+    log_in(PASSWORD)
+    log_in("x", name="my password, in the wrong field")
+    User.objects.update(is_active=True)
+    client = Client(REMOTE_ADDR="192.0.2.7")
+    client.force_login(User.objects.get())
+    client.post(reverse("logout"))
+    for _ in range(5):
+        log_in("wrong", address="192.0.2.9")
+    assert [record.getMessage() for record in caplog.records if record.name == "ingestcloud.login"] == [
+        "analyst did not log in from 192.0.2.1: wrong password",
+        "analyst logged in from 192.0.2.1",
+        "analyst did not log in from 192.0.2.1: not active",
+        "An unknown name did not log in from 192.0.2.1: no such user",
+        "analyst logged in from an unknown address",  # by this test
+        "analyst logged out from 192.0.2.7",
+        *["analyst did not log in from 192.0.2.9: wrong password"] * 4,
+        "analyst did not log in from 192.0.2.9: locked out",
+    ]
+
+
+def test_an_analyst_changes_their_own_password(db):
+    user = User.objects.create_user("ada", password=PASSWORD)
+    here, elsewhere = Client(), Client()
+    for client in (here, elsewhere):
+        assert client.post("/login/", {"username": "ada", "password": PASSWORD}).status_code == 302
+    assert 'href="/password/"' in here.get("/alerts/").text
+    form = {"old_password": PASSWORD, "new_password1": "staple battery horse", "new_password2": "staple battery horse"}
+    assert (
+        "This password is too short"
+        in here.post("/password/", form | {"new_password1": "x", "new_password2": "x"}).text
+    )
+    assert "Your old password was entered incorrectly" in here.post("/password/", form | {"old_password": "x"}).text
+    assert here.post("/password/", form, follow=True).redirect_chain == [("/password/done/", 302)]
+    user.refresh_from_db()
+    assert user.check_password("staple battery horse")
+    assert here.get("/alerts/").status_code == 200
+    assert elsewhere.get("/alerts/").status_code == 302
+    assert Client().get("/password/").status_code == 302
+
+
+def test_a_login_waits_for_its_turn_and_not_for_ever(analyst, monkeypatch):
+    monkeypatch.setattr(login, "TURN_SECONDS", 0.1)
+    hold, holding = threading.Event(), threading.Semaphore(0)
+
+    def slow(request: HttpRequest) -> HttpResponse:
+        holding.release()
+        hold.wait(10)
+        return HttpResponse()
+
+    middleware = login.PasswordMiddleware(slow)
+    request = RequestFactory().post("/login/")
+    with ThreadPoolExecutor(login.HASHES_AT_ONCE) as pool:
+        first = [pool.submit(middleware, request) for _ in range(login.HASHES_AT_ONCE)]
+        for _ in first:
+            assert holding.acquire(timeout=10)
+        refused = middleware(request)
+        assert (refused.status_code, refused["Retry-After"]) == (503, "5")
+        hold.set()
+        assert {answer.result().status_code for answer in first} == {200}
+    assert middleware(request).status_code == 200

@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any
 
+from django.core.management import call_command
 from django.core.management.base import BaseCommand
 from django.utils import timezone
 
@@ -12,7 +13,7 @@ from ingest import partitions, rejections, retention
 
 class Command(BaseCommand):
     help = (
-        "Make the partitions of the coming weeks, and delete what no tenant keeps any longer."
+        "Make the partitions of the coming weeks, and delete what no tenant keeps any longer, and sessions that are over."
         " Run it once a day. It may run at any time, twice, and while batches come in."
     )
 
@@ -24,6 +25,7 @@ class Command(BaseCommand):
         except partitions.TableBusy:
             self.stderr.write(f"Long queries hold {partitions.TABLE}: its partitions are left for the next run.")
         self.delete_rows(now)
+        call_command("clearsessions")
 
     def make_partitions(self, now: datetime) -> None:
         for name in partitions.make_ahead(now):
