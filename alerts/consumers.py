@@ -6,12 +6,12 @@ import logging
 from typing import Any, cast
 from urllib.parse import parse_qs
 
-from channels.auth import get_user
-from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
+from django.db import DatabaseError, InterfaceError
 
 from alerts.broadcast import frame
 from alerts.hub import Hint, hub
+from alerts.logins import database_failed, login_of, user_of
 from alerts.models import SecurityAlert
 from alerts.representation import represent
 from devices.isolation import acting_as
@@ -19,13 +19,14 @@ from devices.models import Tenant
 
 logger = logging.getLogger(__name__)
 
-CLOSE_TOO_LARGE, CLOSE_FAILED = 1009, 1011  # RFC 6455, section 7.4.1
+CLOSE_TOO_MUCH, CLOSE_TOO_LARGE, CLOSE_FAILED = 1008, 1009, 1011  # RFC 6455, section 7.4.1
 CLOSE_BAD_SINCE = 4400
 CLOSE_NOT_LOGGED_IN = 4401
 CLOSE_NO_TENANT = 4403
 CLOSE_TOO_SLOW = 4408
 PAGE = 500
 INBOX = 100  # what may wait for a slow reader
+FRAMES_A_SECOND = 100  # of a client; each is work for the event loop that all share
 LONGEST_FRAME = 4096  # characters that a client may send at once: all it has to say is ping
 WATCH_EVERY = 25.0  # seconds between looks at a socket whose client does not ping; two of them are within a minute
 INT64_MAX = 2**63 - 1
@@ -56,19 +57,23 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
         self.user = cast("Any", self.scope["user"])
         if not self.user.is_authenticated:
             return await self.close(code=CLOSE_NOT_LOGGED_IN)
-        self.tenant_ids = await tenants_of(self.user)
+        self.login = login_of(self.user)
+        self.tenant_ids = await self.login.run(tenants_of, self.user)
         if self.tenant_ids == frozenset():
             return await self.close(code=CLOSE_NO_TENANT)
         # Read before the socket is open: whatever is stored from then on is sent.
-        newest = await newest_id(self.user)
+        newest = await self.login.run(newest_id, self.user)
         # An id from the future (the database was set back) must not hide what comes before it.
         self.last_id = newest if since is None else min(since, newest)
         await self.accept()
-        self.inbox: asyncio.Queue[Hint | Ping | None] = asyncio.Queue(INBOX)
+        self.inbox: asyncio.Queue[Hint | Ping | None] = asyncio.Queue()  # bounded below
+        self.has_asked = False  # a ping waits in the inbox
+        self.second, self.frames = 0, 0  # what came in the present second
         self.is_behind = False
         self.leaving: str | None = None  # the frame that the server is taking from us
         self.is_checked = True
         hub().add(self)
+        self.login.add(self)
         self.tasks = [asyncio.create_task(self.work()), asyncio.create_task(self.watch())]
 
     async def disconnect(self, code: int) -> None:
@@ -77,23 +82,37 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
     def stop(self) -> None:
         if self.tasks:
             hub().remove(self)
+            self.login.remove(self)
         for task in self.tasks:
             if task is not asyncio.current_task():
                 task.cancel()
 
     def tell(self, hint: Hint | None) -> None:
         """Take a hint from the hub. A reader too slow for its hints loses some, and catches up when it has read."""
-        try:
+        if self.inbox.qsize() < INBOX:
             self.inbox.put_nowait(hint)
-        except asyncio.QueueFull:
+        else:
             self.is_behind = True
 
+    async def end(self, code: int) -> None:
+        self.stop()
+        await self.close(code=code)
+
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        """Frames other than a ping mean nothing to us."""
+        """Frames other than a ping mean nothing to us. A ping that comes while one waits is answered with it."""
         if len(text_data or bytes_data or "") > LONGEST_FRAME:
-            await self.close(code=CLOSE_TOO_LARGE)
-        elif is_ping(text_data):
-            await self.inbox.put(Ping())
+            await self.end(CLOSE_TOO_LARGE)
+        elif self.sends_too_much():
+            await self.end(CLOSE_TOO_MUCH)
+        elif not self.has_asked and is_ping(text_data):
+            self.has_asked = True
+            self.inbox.put_nowait(Ping())
+
+    def sends_too_much(self) -> bool:
+        second = int(asyncio.get_running_loop().time())
+        self.frames = self.frames + 1 if second == self.second else 1
+        self.second = second
+        return self.frames > FRAMES_A_SECOND
 
     async def work(self) -> None:
         """All that is sent is sent from here, one after the other."""
@@ -102,6 +121,7 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
             while True:
                 match await self.inbox.get():
                     case Ping():
+                        self.has_asked = False
                         await self.answer()
                     case None:
                         await self.catch_up()
@@ -112,6 +132,9 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
                     await self.catch_up()
         except ConnectionResetError:
             pass
+        except (DatabaseError, InterfaceError) as error:
+            database_failed.write("Sockets are closed; their pages will come again", error)
+            await self.close(code=CLOSE_FAILED)
         except Exception:
             logger.exception("A socket is closed; its page will come again")
             await self.close(code=CLOSE_FAILED)
@@ -133,12 +156,11 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
             else:
                 try:
                     code = await self.refusal()
-                except Exception:
-                    logger.exception("A socket could not be looked at; it will be again")
+                except Exception as error:  # noqa: BLE001  whatever it is, the next look may succeed
+                    database_failed.write("Sockets could not be looked at; they will be again", error)
                     continue
             if code:
-                self.stop()
-                return await self.close(code=code)
+                return await self.end(code)
 
     async def send_text(self, text: str) -> None:
         """Raises ConnectionResetError where the client is gone, which servers tell in words of their own."""
@@ -151,7 +173,7 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
 
     async def catch_up(self) -> None:
         """Send what the database has after the last id sent."""
-        while alerts := await alerts_after(self.user, self.last_id):
+        while alerts := await self.login.run(alerts_after, self.user, self.last_id):
             for data in alerts:
                 await self.send_text(frame(data))
             self.last_id = cast("int", alerts[-1]["id"])
@@ -172,10 +194,13 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
 
     async def refusal(self) -> int | None:
         """The code to close with, where the login has ended or the memberships have changed."""
-        user = await current_user(self.scope["session"])
-        if not user.is_authenticated:
+        return await self.login.run(self._refusal)
+
+    def _refusal(self) -> int | None:
+        user = user_of(self.scope["session_key"])
+        if not user.is_authenticated or user.pk != self.user.pk:
             return CLOSE_NOT_LOGGED_IN
-        return CLOSE_NO_TENANT if await tenants_of(user) != self.tenant_ids else None
+        return CLOSE_NO_TENANT if tenants_of(user) != self.tenant_ids else None
 
 
 def parse_since(query_string: bytes) -> int | None:
@@ -196,13 +221,6 @@ def is_ping(text: str | None) -> bool:
     return isinstance(content, dict) and content.get("type") == "ping"
 
 
-async def current_user(session: Any) -> Any:
-    """Who is logged in now: the session in the scope was read when the socket opened."""
-    fresh = session.__class__(session.session_key)  # type() would name the lazy wrapper
-    return await get_user(cast("Any", {"session": fresh}))
-
-
-@database_sync_to_async
 def tenants_of(user) -> frozenset[int] | None:
     """The ids of the tenants whose alerts `user` may see. None: of all."""
     if user.is_superuser:
@@ -211,13 +229,11 @@ def tenants_of(user) -> frozenset[int] | None:
         return frozenset(Tenant.objects.for_user(user).values_list("pk", flat=True))
 
 
-@database_sync_to_async
 def newest_id(user) -> int:
     with acting_as(user):
         return SecurityAlert.objects.for_user(user).newest_id()
 
 
-@database_sync_to_async
 def alerts_after(user, last_id: int) -> list[dict[str, Any]]:
     """The next page of alerts that `user` may see, oldest first."""
     visible = SecurityAlert.objects.for_user(user).select_related("tenant", "device")

@@ -5,10 +5,10 @@ import contextlib
 import logging
 from typing import Protocol, cast
 
-from channels.db import database_sync_to_async
 from channels.layers import BaseChannelLayer, get_channel_layer
 
 from alerts.broadcast import GROUP, Told, told
+from alerts.logins import run_query
 from alerts.models import SecurityAlert
 from common.loops import PerLoop
 
@@ -81,7 +81,7 @@ class Hub:
 
     async def _begin(self) -> None:
         """Something may have been stored before we could hear of it."""
-        newest = await database_sync_to_async(SecurityAlert.objects.newest_id)()
+        newest = await run_query(SecurityAlert.objects.newest_id)
         if self._last == UNKNOWN or newest < self._last:  # the first time, or the database was set back
             self._last = newest
             for listener in self._listeners:
@@ -122,7 +122,7 @@ class Hub:
 
     async def _catch_up(self) -> None:
         """Tell what the database has after the last alert that was told."""
-        while alerts := await alerts_after(self._last):
+        while alerts := await run_query(alerts_after, self._last):
             self._tell([alert for alert in alerts if alert[1] > self._last])  # some may have come meanwhile
             self._last = max(self._last, alerts[-1][1])
 
@@ -142,7 +142,6 @@ class Hub:
                 listener.tell(hints[ids])
 
 
-@database_sync_to_async
 def alerts_after(last_id: int) -> list[Told]:
     """The next page of alerts, of all tenants, oldest first."""
     rows = SecurityAlert.objects.filter(id__gt=last_id).select_related("tenant", "device").order_by("id")[:PAGE]

@@ -11,7 +11,6 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ingestcloud.settings")
 django_application = get_asgi_application()  # loads the apps; what follows needs them
 
-from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
 from django.conf import settings  # noqa: E402
@@ -19,6 +18,7 @@ from django.http import HttpResponse  # noqa: E402
 from django.urls import path, re_path  # noqa: E402
 
 from alerts.consumers import SecurityAlertConsumer  # noqa: E402
+from alerts.logins import with_login  # noqa: E402
 from common.connections import OPERATION_SECONDS, BoundedConnection  # noqa: E402
 from ingest.handler import PATH, IngestHandler, send_response  # noqa: E402
 from ingest.refusals import rejection_queue  # noqa: E402
@@ -86,7 +86,7 @@ application = ProtocolTypeRouter(
         "http": http_application,
         "lifespan": lifespan,
         "websocket": AllowedHostsOriginValidator(
-            AuthMiddlewareStack(
+            with_login(
                 URLRouter(
                     [
                         path("api/ws/security", cast("Any", SecurityAlertConsumer.as_asgi())),

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from channels.auth import AuthMiddlewareStack
 from channels.db import database_sync_to_async
 from channels.testing import WebsocketCommunicator
 from django.contrib.auth import get_user_model
@@ -19,6 +18,7 @@ from websockets.sync.client import ClientConnection
 from alerts import consumers
 from alerts.broadcast import broadcast
 from alerts.consumers import INBOX, SecurityAlertConsumer
+from alerts.logins import with_login
 from alerts.models import SecurityAlert
 from devices.models import DeviceKey, Tenant
 from ingest.batch import check_batch
@@ -257,7 +257,7 @@ def open_socket(log_in):
 
     async def open_socket(*tenants, may_send: asyncio.Event) -> WebsocketCommunicator:
         cookie = await database_sync_to_async(log_in)(*tenants)
-        consumer = AuthMiddlewareStack(SecurityAlertConsumer.as_asgi())
+        consumer = with_login(SecurityAlertConsumer.as_asgi())
 
         async def application(scope, receive, send):
             async def wait_and_send(message):

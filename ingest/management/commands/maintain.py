@@ -13,7 +13,7 @@ from ingest import partitions, rejections, retention
 
 class Command(BaseCommand):
     help = (
-        "Make the partitions of the coming weeks, and delete what no tenant keeps any longer, and sessions that are over."
+        "Make the partitions of the coming weeks, and delete sessions that are over and what no tenant keeps longer."
         " Run it once a day. It may run at any time, twice, and while batches come in."
     )
 

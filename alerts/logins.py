@@ -1,0 +1,191 @@
+"""Who is behind a socket: its session and user, and how much one user may ask of this process."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from types import SimpleNamespace
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
+from weakref import WeakValueDictionary
+
+from channels.sessions import CookieMiddleware
+from django.conf import settings
+from django.contrib.auth import get_user
+from django.contrib.sessions.backends.base import UpdateError
+from django.contrib.sessions.backends.db import SessionStore
+from django.db import DatabaseError, InterfaceError
+
+from common.database import QueryThreads
+from common.loops import PerLoop
+from common.sessions import note_use
+
+logger = logging.getLogger(__name__)
+
+SOCKETS_AT_MOST = 20  # of a user, in a process
+CLOSE_TOO_MANY = 4429
+LINE_EVERY_SECONDS = 10.0
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+run_query = QueryThreads("socket-query", 4).run
+
+
+class Socket(Protocol):
+    """What a user may have too many of."""
+
+    async def end(self, code: int) -> None:
+        """Close it."""
+
+
+class Login:
+    """The sockets of a user in this process.
+
+    Their queries are run one after the other, so that one user never takes all the threads. Beyond SOCKETS_AT_MOST the
+    oldest socket ends: to refuse the new one would lock out a person whose browser left half-open ones behind.
+    """
+
+    def __init__(self) -> None:
+        self._sockets: dict[Socket, None] = {}
+        self._turn = asyncio.Lock()
+        self._ending: set[asyncio.Task[None]] = set()
+
+    async def run(self, query: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
+        """As `QueryThreads.run`."""
+        async with self._turn:
+            return await run_query(query, *arguments, **keywords)
+
+    def add(self, socket: Socket) -> None:
+        self._sockets[socket] = None
+        if len(self._sockets) > SOCKETS_AT_MOST:
+            oldest = next(iter(self._sockets))
+            self.remove(oldest)
+            task = asyncio.create_task(oldest.end(CLOSE_TOO_MANY))
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+
+    def remove(self, socket: Socket) -> None:
+        self._sockets.pop(socket, None)
+
+
+_logins: PerLoop[WeakValueDictionary[int, Login]] = PerLoop(lambda loop: WeakValueDictionary())
+
+
+def login_of(user: Any) -> Login:
+    """The same object for all sockets of a user, as long as there is one."""
+    logins = _logins.of(asyncio.get_running_loop())
+    login = logins.get(user.pk)
+    if login is None:
+        login = logins[user.pk] = Login()
+    return login
+
+
+def user_of(session_key: str | None) -> Any:
+    """Who is logged in by a session, at this moment. An open page uses its session."""
+    session = SessionStore(session_key)
+    user = get_user(cast("Any", SimpleNamespace(session=session)))
+    if user.is_authenticated:
+        note_use(session)
+        if session.modified:
+            try:
+                session.save()
+            except UpdateError:  # it ended meanwhile
+                pass
+    return user
+
+
+class SeldomLine:
+    """Writes an error at most once in LINE_EVERY_SECONDS: a thousand sockets may meet the same one."""
+
+    def __init__(self) -> None:
+        self._written_at = -LINE_EVERY_SECONDS
+
+    def write(self, text: str, error: Exception) -> None:
+        now = time.monotonic()
+        if now - self._written_at >= LINE_EVERY_SECONDS:
+            self._written_at = now
+            logger.error("%s: %r", text, error)
+
+
+database_failed = SeldomLine()
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Application = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
+
+
+class Handshake:
+    """Gives a socket its `user` and `session_key`.
+
+    What a client waited for that has left is dropped; while the database does not answer a handshake is a 503.
+    """
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        client = Client(receive, send, cast("asyncio.Task[Any]", asyncio.current_task()))
+        session_key = scope["cookies"].get(settings.SESSION_COOKIE_NAME)
+        try:
+            await client.connect()
+            user = await run_query(user_of, session_key)
+            scope = scope | {"user": user, "session_key": session_key}
+            await self._application(scope, client.receive, client.send)
+        except (DatabaseError, InterfaceError) as error:
+            if client.is_answered:
+                raise
+            database_failed.write("Handshakes are refused, for the database does not answer", error)
+            await refuse(scope, send)
+        except asyncio.CancelledError:
+            if not client.has_left:
+                raise
+
+
+class Client:
+    """The other end of a socket. `task` is cancelled if it leaves before it is answered."""
+
+    def __init__(self, receive: Receive, send: Send, task: "asyncio.Task[Any]") -> None:
+        self._receive, self._send, self._task = receive, send, task
+        self._first: dict[str, Any] | None = None
+        self._next: asyncio.Future[dict[str, Any]] | None = None
+        self.is_answered = self.has_left = False
+
+    async def connect(self) -> None:
+        self._first = await self._receive()
+        # A client says nothing before it is answered, but that it leaves.
+        self._next = asyncio.ensure_future(self._receive())
+        self._next.add_done_callback(self._look_whether_it_left)
+
+    def _look_whether_it_left(self, next_: "asyncio.Future[dict[str, Any]]") -> None:
+        if not self.is_answered and not next_.cancelled() and next_.exception() is None:
+            self.has_left = True
+            self._task.cancel()
+
+    async def receive(self) -> dict[str, Any]:
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        if self._next is not None:
+            next_, self._next = self._next, None
+            return await next_
+        return await self._receive()
+
+    async def send(self, event: dict[str, Any]) -> None:
+        self.is_answered = True
+        await self._send(event)
+
+
+async def refuse(scope: dict[str, Any], send: Send) -> None:
+    """A 503, where the server can answer a handshake with one (ASGI's extension), else its own refusal."""
+    if "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": 1013})
+        return
+    headers = [(b"retry-after", b"5"), (b"content-type", b"text/plain")]
+    await send({"type": "websocket.http.response.start", "status": HTTPStatus.SERVICE_UNAVAILABLE, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": b"The database does not answer just now."})
+
+
+def with_login(application: Application) -> Any:
+    """`application` for sockets, behind the look at their cookies and their user."""
+    return CookieMiddleware(Handshake(application))
