@@ -197,7 +197,7 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
         return await self.login.run(self._refusal)
 
     def _refusal(self) -> int | None:
-        user = user_of(self.scope["session_key"])
+        user = user_of(cast("Any", self.scope)["session_key"])
         if not user.is_authenticated or user.pk != self.user.pk:
             return CLOSE_NOT_LOGGED_IN
         return CLOSE_NO_TENANT if tenants_of(user) != self.tenant_ids else None

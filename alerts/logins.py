@@ -186,6 +186,6 @@ async def refuse(scope: dict[str, Any], send: Send) -> None:
     await send({"type": "websocket.http.response.body", "body": b"The database does not answer just now."})
 
 
-def with_login(application: Application) -> Any:
+def with_login(application: Any) -> Any:
     """`application` for sockets, behind the look at their cookies and their user."""
     return CookieMiddleware(Handshake(application))
