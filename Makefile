@@ -8,8 +8,6 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --no-config \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make requirements"
 CODE := alerts common devices ingest ingestcloud
-# A frame is the same bytes for every socket; compressing it would be work for each. All that clients say is ping.
-SOCKETS := --ws-per-message-deflate false --ws-max-size 65536
 ARGS ?=
 # Tests wait more than they work. Each worker has servers of its own, if none are given.
 TEST_WORKERS := $(if $(DATABASE_URL),,--numprocesses 3 --dist loadfile)
@@ -34,8 +32,7 @@ run: $(VENV)/.runtime ## set up whatever is missing and serve a demo on http://1
 	@$(MANAGE) migrate --verbosity 0
 	@$(MAKE) --no-print-directory staticfiles/staticfiles.json
 	@$(MANAGE) setup_demo --port $(PORT)
-	@exec $(BIN)/python -m uvicorn ingestcloud.asgi:application \
-		--host 127.0.0.1 --port $(PORT) --no-server-header $(SOCKETS)
+	@HOST=127.0.0.1 exec $(BIN)/python -m ingestcloud.server --access-log
 
 .PHONY: serve
 serve: $(VENV)/.runtime ## the production server, from the environment (docs/operations.md)
@@ -43,8 +40,7 @@ serve: $(VENV)/.runtime ## the production server, from the environment (docs/ope
 	@$(MANAGE) migrate --check || { echo "Not started: the database does not answer, or it lacks the migrations \
 	named above. Apply them with: $(MANAGE) migrate" >&2; exit 1; }
 	@$(MAKE) --no-print-directory staticfiles/staticfiles.json
-	@exec $(BIN)/python -m uvicorn ingestcloud.asgi:application --host $${HOST:-127.0.0.1} --port $${PORT:-8000} \
-		--workers $${WEB_CONCURRENCY:-1} --no-server-header $(SOCKETS) --no-access-log --timeout-graceful-shutdown 10
+	@exec $(BIN)/python -m ingestcloud.server
 
 .PHONY: test
 test: $(VENV)/.dev ## all tests, on PostgreSQL and Redis and again embedded; or on DATABASE_URL and REDIS_URL (ARGS=…)

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from tests import servers
 
 TABLES = "ingest_events, ingest_batches, security_alerts"
-SERVE = ["uvicorn", "--no-access-log", "--log-level", "warning", "--ws-per-message-deflate", "false"]
+UVICORN = ["uvicorn", "--no-access-log", "--log-level", "warning"]
 
 
 def prepare() -> None:
@@ -91,9 +91,16 @@ class Serving:
 
 
 @contextmanager
-def serving(application: str = "ingestcloud.asgi:application", **environment: str) -> Iterator[Serving]:
-    """`application` under uvicorn, as `make serve` runs it in one process."""
-    with _running([*SERVE, application, "--port"], environment) as server:
+def serving(**environment: str) -> Iterator[Serving]:
+    """As `make serve` runs it in one process."""
+    with _running(["ingestcloud.server", "--log-level=warning"], environment) as server:
+        yield server
+
+
+@contextmanager
+def serving_other(application: str) -> Iterator[Serving]:
+    """Another application under uvicorn."""
+    with _running([*UVICORN, application, "--port"], {}) as server:
         yield server
 
 
@@ -110,7 +117,10 @@ def _running(command: list[str], environment: dict[str, str]) -> Iterator[Servin
     from tests.live import free_port
 
     port = free_port()
-    process = subprocess.Popen([sys.executable, "-m", *command, str(port)], env=os.environ | environment)
+    if command[-1] in ("-p", "--port"):
+        command = [*command, str(port)]
+    environment = os.environ | environment | {"PORT": str(port)}
+    process = subprocess.Popen([sys.executable, "-m", *command], env=environment)
     try:
         _wait(port)
         yield Serving(port, process.pid)

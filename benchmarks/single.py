@@ -15,7 +15,7 @@ CLIENTS = 64
 def runs() -> tuple[list[float], list[float]]:
     """The ratios of requests a second, and those of our p99 to our median."""
     keys, ratios, tails = environment.make_keys(), [], []
-    with environment.serving() as ours, environment.serving("benchmarks.fastapi_app:app") as theirs:
+    with environment.serving() as ours, environment.serving_other("benchmarks.fastapi_app:app") as theirs:
         for run in range(RUNS):
             rates = {}
             for name, server, count in (("theirs", theirs, 5_000), ("ours", ours, 20_000)):

@@ -106,6 +106,7 @@ async def send_response(response: HttpResponse | None, send: Send) -> None:
         del response["Content-Type"]  # there is no content
     else:
         response["Content-Length"] = str(len(response.content))
+        response["X-Content-Type-Options"] = "nosniff"
     headers = [(name.lower().encode("latin1"), value.encode("latin1")) for name, value in response.items()]
     await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
     await send({"type": "http.response.body", "body": response.content})

@@ -2,7 +2,9 @@
 
 import asyncio
 import gc
+import multiprocessing
 import os
+import signal
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -13,23 +15,23 @@ django_application = get_asgi_application()  # loads the apps; what follows need
 
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
-from django.conf import settings  # noqa: E402
-from django.http import HttpResponse  # noqa: E402
 from django.urls import path, re_path  # noqa: E402
 
 from alerts.consumers import SecurityAlertConsumer  # noqa: E402
 from alerts.logins import with_login  # noqa: E402
 from common.connections import OPERATION_SECONDS, BoundedConnection  # noqa: E402
-from ingest.handler import PATH, IngestHandler, send_response  # noqa: E402
+from ingest.handler import PATH, IngestHandler  # noqa: E402
 from ingest.refusals import rejection_queue  # noqa: E402
 from ingest.refused_keys import refused_keys  # noqa: E402
 from ingest.writer import writer  # noqa: E402
+from ingestcloud.pages import Pages  # noqa: E402
 from ingestcloud.problems import problem  # noqa: E402
 
 BoundedConnection.seconds = OPERATION_SECONDS  # a command may take longer, a server may not
 ingest_application = IngestHandler(problem)
+pages = Pages(django_application)
 GARBAGE = 50_000  # objects more than there were, before the collector looks for those that nobody needs
-CLOSE = {"Connection": "close"}  # the body is not read, and must not be taken for the next request
+PARENT_EVERY_SECONDS = 1.0
 
 
 async def http_application(
@@ -37,27 +39,22 @@ async def http_application(
 ) -> None:
     if scope["path"] == PATH:
         await ingest_application(scope, receive, send)
-    elif refusal := refuse_body(scope):
-        await send_response(refusal, send)
     else:
-        await django_application(scope, receive, send)
+        await pages(scope, receive, send)
 
 
-def refuse_body(scope: dict[str, Any]) -> HttpResponse | None:
-    """Django puts a whole body on the disk before a page may refuse it: so a page takes none that is large."""
-    headers = dict(scope["headers"])
-    length = headers.get(b"content-length", b"")
-    if b"transfer-encoding" in headers:
-        return problem(411, "length_required", "This address takes no body without a Content-Length.", headers=CLOSE)
-    if length.isdigit() and int(length[:20]) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
-        return problem(413, "body_too_large", "The body is larger than this address takes.", headers=CLOSE)
-    return None
+async def end_with_parent(parent: int) -> None:
+    """Of several workers: where the process that looks after them was killed, they would serve on beside the next."""
+    while os.getppid() == parent:  # noqa: ASYNC110  nobody tells us
+        await asyncio.sleep(PARENT_EVERY_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)  # as if it had told us: what is on its way is finished
 
 
 async def lifespan(
     scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
 ) -> None:
     """The server starts, and when it stops the writer's threads end with what they have taken stored."""
+    watching: asyncio.Task[None] | None = None  # kept, because the event loop itself has only weak references
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
@@ -66,12 +63,16 @@ async def lifespan(
             gc.collect()
             gc.freeze()
             gc.set_threshold(GARBAGE)
+            if multiprocessing.parent_process() is not None:
+                watching = asyncio.create_task(end_with_parent(os.getppid()))
         if message["type"] == "lifespan.shutdown":
             await asyncio.to_thread(writer.close)
             await refused_keys.write()
             await rejection_queue.close()
         await send({"type": f"{message['type']}.complete"})
         if message["type"] == "lifespan.shutdown":
+            if watching is not None:
+                watching.cancel()
             return
 
 

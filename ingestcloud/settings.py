@@ -133,7 +133,9 @@ else:
     pool = {
         "connection_class": BoundedConnection,
         "min_size": 1,
-        "max_size": 10,
+        # One for all who may ask at the same moment, so that pages never leave devices without: 8 pages and 2
+        # registrations (ingestcloud.pages), 4 threads for sockets, 4 for keys and refusals, 2 for health, 2 writers.
+        "max_size": 22,
         "timeout": 3,
         "reconnect_timeout": 3,
         "max_idle": 30,

@@ -46,14 +46,14 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
         self._log_file = log_file
         commands = {
-            "uvicorn": ["uvicorn", "ingestcloud.asgi:application", "--port", str(self.port)],
+            "uvicorn": ["ingestcloud.server", "--access-log"],
             "daphne": ["daphne", "-p", str(self.port), "ingestcloud.asgi:application"],
         }
         with log_file.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", *commands[command]],
                 cwd=ROOT,
-                env=os.environ | {"DATABASE_URL": test_database_url()} | environment,
+                env=os.environ | {"DATABASE_URL": test_database_url(), "PORT": str(self.port)} | environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )

@@ -31,7 +31,6 @@ from tests.proxy import StallingProxy
 DEVICES, PAGES = 8, 3
 PATIENCE = 15.0  # seconds that a device waits for an answer: one that stays away longer is a fault
 CATCH_UP = 30.0  # seconds that a page may take for what it has missed, once all is well
-SERVE = ["-m", "uvicorn", "--no-access-log", "--log-level", "warning", "--timeout-graceful-shutdown", "10"]
 
 
 @dataclass
@@ -54,8 +53,8 @@ class Process:
         self.start()
 
     def start(self) -> None:
-        command = [sys.executable, *SERVE, "--port", str(self.port), "ingestcloud.asgi:application"]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+        command, environment = [sys.executable, "-m", "ingestcloud.server"], os.environ | {"PORT": str(self.port)}
+        self.process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
 
     async def is_up(self) -> None:
         async with httpx.AsyncClient() as client:

@@ -1,0 +1,143 @@
+"""What comes before a page: its body is read whole and in time, and only so many pages run at once.
+
+Each page takes a thread and a connection to the database; devices must always find some that are free.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpResponse
+
+from common.loops import PerLoop
+from ingest.handler import send_response
+from ingestcloud.problems import API_PREFIXES, problem
+
+PAGES_AT_ONCE = 8
+REGISTRATIONS_AT_ONCE = 2
+WAITING_AT_MOST = 100
+TURN_SECONDS = 5.0
+SILENCE_SECONDS = 10.0  # that end a body
+BODY_SECONDS = 300.0  # that end any
+REGISTER = "/api/v1/devices/register"
+AT_ONCE = ("/healthz", "/readyz")  # they ask by threads of their own
+CLOSE = {"Connection": "close"}  # what is left of the body must not be taken for the next request
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class Slots:
+    """How many run at once, and how many wait."""
+
+    def __init__(self, count: int) -> None:
+        self._free = asyncio.Semaphore(count)
+        self._waiting = 0
+
+    async def take(self) -> bool:
+        """Whether there was one in time. It must be given back then."""
+        if self._waiting >= WAITING_AT_MOST:
+            return False
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(TURN_SECONDS):
+                return await self._free.acquire()
+        except TimeoutError:
+            return False
+        finally:
+            self._waiting -= 1
+
+    def give_back(self) -> None:
+        self._free.release()
+
+
+_pages = PerLoop(lambda loop: Slots(PAGES_AT_ONCE))
+_registrations = PerLoop(lambda loop: Slots(REGISTRATIONS_AT_ONCE))
+
+
+class Pages:
+    """The ASGI application for all but the ingest path, in front of Django's."""
+
+    def __init__(self, django: Any) -> None:
+        self._django = django
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        if refusal := refuse_body(scope):
+            return await send_response(refusal, send)
+        try:
+            whole = await received(scope, receive)
+        except TimeoutError:
+            answer = problem(408, "body_too_slow", "The body did not arrive in time.", headers=CLOSE)
+            return await send_response(answer, send)
+        if whole is None:
+            return None
+        if path in AT_ONCE:
+            return await self._django(scope, whole, send)
+        slots = (_registrations if path == REGISTER else _pages).of(asyncio.get_running_loop())
+        if not await slots.take():
+            return await send_response(busy(path), send)
+        return await self._run(slots, scope, whole, send)
+
+    async def _run(self, slots: Slots, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """The slot is free when the answer is made: a client may take its time to read it."""
+        is_held = True
+
+        async def send_and_give_back(message: dict[str, Any]) -> None:
+            nonlocal is_held
+            if is_held:
+                is_held = False
+                slots.give_back()
+            await send(message)
+
+        try:
+            await self._django(scope, receive, send_and_give_back)
+        finally:
+            if is_held:
+                slots.give_back()
+
+
+async def received(scope: dict[str, Any], receive: Receive) -> Receive | None:
+    """`receive`, once the body is there; None if the client has left. Raises TimeoutError."""
+    if not any(name == b"content-length" and value.strip(b"0") for name, value in scope["headers"]):
+        return receive
+    chunks: list[bytes] = []
+    async with asyncio.timeout(BODY_SECONDS):
+        while True:
+            async with asyncio.timeout(SILENCE_SECONDS):
+                message = await receive()
+            if message["type"] != "http.request":
+                return None
+            chunks.append(message.get("body", b""))
+            if not message.get("more_body", False):
+                break
+    first: dict[str, Any] | None = {"type": "http.request", "body": b"".join(chunks), "more_body": False}
+
+    async def receive_again() -> dict[str, Any]:
+        nonlocal first
+        if first is not None:
+            message, first = first, None
+            return message
+        return await receive()
+
+    return receive_again
+
+
+def refuse_body(scope: dict[str, Any]) -> HttpResponse | None:
+    """Django puts a whole body on the disk before a page may refuse it: so a page takes none that is large."""
+    headers = dict(scope["headers"])
+    length = headers.get(b"content-length", b"")
+    if b"transfer-encoding" in headers:
+        return problem(411, "length_required", "This address takes no body without a Content-Length.", headers=CLOSE)
+    if length.isdigit() and int(length[:20]) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+        return problem(413, "body_too_large", "The body is larger than this address takes.", headers=CLOSE)
+    return None
+
+
+def busy(path: str) -> HttpResponse:
+    detail = "Too many pages are being made at this moment. Try again in a few seconds."
+    headers = {"Retry-After": "5"}
+    if path.startswith(API_PREFIXES):
+        return problem(503, "busy", detail, headers=headers)
+    return HttpResponse(detail, status=503, content_type="text/plain", headers=headers)

@@ -1,0 +1,34 @@
+"""`python -m ingestcloud.server`: the one way in which `make run`, `make serve`, the tests and the benchmarks serve."""
+
+import argparse
+import os
+
+import uvicorn
+
+GRACEFUL_SECONDS = 10
+
+
+def main() -> None:
+    """Serve until SIGTERM. HOST, PORT, WEB_CONCURRENCY and uvicorn's FORWARDED_ALLOW_IPS come from the environment."""
+    parser = argparse.ArgumentParser(prog="python -m ingestcloud.server", description=__doc__)
+    parser.add_argument("--access-log", action="store_true", help="a line for each request")
+    parser.add_argument("--log-level", default="info", help="of the server's own lines")
+    arguments = parser.parse_args()
+    uvicorn.run(
+        "ingestcloud.asgi:application",
+        host=os.environ.get("HOST") or "127.0.0.1",
+        port=int(os.environ.get("PORT") or 8000),
+        workers=int(os.environ.get("WEB_CONCURRENCY") or 1),
+        http="ingestcloud.protocol:BoundedProtocol",
+        # A frame is the same bytes for every socket; compressing it would be work for each.
+        ws_per_message_deflate=False,
+        ws_max_size=65536,  # all that clients say is ping
+        access_log=arguments.access_log,
+        server_header=False,
+        log_level=arguments.log_level,
+        timeout_graceful_shutdown=GRACEFUL_SECONDS,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""The server before any of our own code runs: its bounds, and what becomes of its processes."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import psutil
+import pytest
+from django.db import connection as database
+from websockets.exceptions import ConnectionClosed
+
+from tests.events import log
+from tests.live import HTTP, ROOT, Server, free_port, test_database_url
+from tests.servers import servers_only
+from tests.test_connections import body_of, head, wait_for_batches
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def answer_to(server: Server, *sent: bytes, seconds: float = 20) -> bytes:
+    """All that comes back until the server closes, or says nothing for so long."""
+    answer = b""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=seconds) as connection:
+        try:
+            for part in sent:
+                connection.sendall(part)
+            while part := connection.recv(65536):
+                answer += part
+        except (ConnectionResetError, BrokenPipeError, TimeoutError):
+            pass
+    return answer
+
+
+HEAD = b"POST /v1/ingest HTTP/1.1\r\nHost: localhost\r\n"
+ODD = {
+    "an HTTP/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "a TLS hello": bytes.fromhex("16030100c8010000c40303") + b"\0" * 60,
+    "no HTTP": b"hello\r\n\r\n",
+    "HTTP/0.9": b"GET /\r\n",
+    "an unknown method": b"BREW /v1/ingest HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+    "CONNECT": b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org\r\nConnection: close\r\n\r\n",
+    "a length and chunks": HEAD
+    + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+    "two lengths": HEAD + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
+    "a length below zero": HEAD + b"Content-Length: -1\r\n\r\n",
+    "an upgrade to h2c": HEAD + b"Connection: Upgrade, close\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\n[]",
+    "an upgrade to a WebSocket": HEAD + b"Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 2\r\n\r\n[]",
+    "a chunk of no length": HEAD + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n",
+    "an address that is a URL": b"GET http://example.org/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+    "an asterisk": b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+    "a NUL in the path": b"GET /%00 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+    "no UTF-8 in path and query": b"GET /%ff?%ff=%00 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+    "a header with a NUL": b"GET / HTTP/1.1\r\nHost: localhost\r\nX: a\0b\r\nConnection: close\r\n\r\n",
+    "no host": b"GET /alerts/ HTTP/1.1\r\nConnection: close\r\n\r\n",
+    "a foreign host": b"GET /alerts/ HTTP/1.1\r\nHost: example.org\r\nConnection: close\r\n\r\n",
+    "an expectation": HEAD + b"Expect: 100-continue\r\nContent-Length: 2\r\nConnection: close\r\n\r\n[]",
+    "a static file posted": b"POST /static/alerts/live.css HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_what_is_no_sound_request_is_refused_and_hurts_nobody(server, key, name):
+    answer = answer_to(server, ODD[name], seconds=2)
+    assert re.match(rb"HTTP/1.1 ([1-4]|501|505)", answer) or not answer
+    assert server.post(key, [log()]).status_code == 204
+
+
+def test_a_head_without_end_is_refused(server, key):
+    before = psutil.Process(server.process.pid).memory_info().rss
+    for part in (b"X: " + b"x" * 65536, b"x" * 65536, b"X: y\r\n" * 10_000):
+        endless = b"GET /" + (b"" if part[:1] == b"X" else part) + b" HTTP/1.1\r\nHost: localhost\r\n"
+        answer = answer_to(server, endless, *[part] * 1000)
+        assert not answer or answer.startswith(b"HTTP/1.1 4")
+        assert answer_to(server, b"GET /" + b"x" * 3_000_000 + b" HTTP/1.1\r\n\r\n")[:12] in (b"", b"HTTP/1.1 431")
+    assert answer_to(server, b"GET / HTTP/1.1\r\nX: " + b"x" * 100_000).startswith(b"HTTP/1.1 431 ")
+    assert psutil.Process(server.process.pid).memory_info().rss - before < 50 * 2**20
+    assert server.post(key, [log()]).status_code == 204
+
+
+def test_a_large_batch_in_one_write_is_no_large_head(server, key):
+    body = body_of(*[log(message="x" * 1000) for _ in range(900)])
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        for _ in range(3):
+            connection.sendall(head(key, len(body)) + body)
+            assert connection.recv(10_000).startswith(b"HTTP/1.1 204 ")
+
+
+def test_who_says_nothing_or_half_of_it_is_let_go_and_holds_up_nobody(server, key):
+    """In the headers, and in the body of a page."""
+    head_of = "POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nx"
+    bodies = [head_of.format(path).encode() for path in ("/login/", "/api/v1/devices/register")]
+    with ThreadPoolExecutor(80) as pool:
+        silent = [pool.submit(answer_to, server) for _ in range(5)]
+        late = [pool.submit(answer_to, server, sent) for sent in [b"GET / HTTP/1.1\r\nHost: localh", *bodies] * 25]
+        time.sleep(1)
+        began = time.monotonic()
+        assert httpx.get(f"{server.url}/login/", **HTTP).status_code == 200
+        assert server.post(key, [log()]).status_code == 204
+        assert time.monotonic() - began < 2
+        assert {answer.result() for answer in silent} == {b""}
+        assert {answer.result()[:12] for answer in late} == {b"HTTP/1.1 408"}
+
+
+@servers_only
+def test_pages_that_wait_leave_devices_and_probes_alone(
+    start_server, transactional_db, key, device_key, log_in, tenant
+):
+    """All slots of the pages are taken by pages that wait for a lock."""
+    server, headers = start_server(), {"Cookie": log_in(tenant)}
+    other = database.copy()
+    with other.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("LOCK TABLE django_session IN ACCESS EXCLUSIVE MODE")
+        with ThreadPoolExecutor(40) as pool:
+            url = f"{server.url}/alerts/"
+            pages = [pool.submit(httpx.get, url, headers=headers, **HTTP) for _ in range(40)]
+            time.sleep(1)
+            for _ in range(10):
+                began = time.monotonic()
+                assert server.post(key, [log()]).status_code == 204
+                assert httpx.get(f"{server.url}/readyz", **HTTP).status_code == 200
+                assert time.monotonic() - began < 2
+            answers = [page.result() for page in pages]
+        cursor.execute("ROLLBACK")
+    other.close()
+    assert {answer.status_code for answer in answers} == {503}
+    assert all(int(answer.headers["Retry-After"]) for answer in answers)
+    assert httpx.get(url, headers=headers, **HTTP).status_code == 200
+    server.stop()
+
+
+def test_a_client_that_resets_a_pipeline_is_no_fault(server, key):
+    body = body_of(log())
+    for _ in range(50):
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset, when it closes
+            connection.sendall((head(key, len(body)) + body) * 20)
+            time.sleep(0.002)
+    wait_for_batches(1)
+    assert server.post(key, [log()]).status_code == 204
+
+
+class Workers:
+    """`make serve` with two worker processes."""
+
+    def __init__(self, log_file) -> None:
+        self.port, self.log_file = free_port(), log_file
+        environment = {"DATABASE_URL": test_database_url(), "PORT": str(self.port), "WEB_CONCURRENCY": "2"}
+        with log_file.open("wb") as log:
+            command = [sys.executable, "-m", "ingestcloud.server"]
+            self.process = subprocess.Popen(command, cwd=ROOT, env=os.environ | environment, stdout=log, stderr=log)
+        self.wait_for_workers()
+
+    def workers(self) -> list[psutil.Process]:
+        children = psutil.Process(self.process.pid).children()
+        return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+    def wait_for_workers(self, but: int = 0) -> None:
+        deadline = time.monotonic() + 30
+        while self.log_file.read_text().count("Application startup complete") < 2 + but:
+            assert time.monotonic() < deadline, self.log_file.read_text()
+            time.sleep(0.1)
+
+    socket = Server.socket
+    post = Server.post
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@pytest.fixture
+def serving(transactional_db, tmp_path):
+    serving = Workers(tmp_path / "log")
+    workers = serving.workers()
+    yield serving
+    serving.process.kill()
+    serving.process.wait()
+    for process in {*workers}:
+        if process.is_running():
+            process.kill()
+
+
+@servers_only
+def test_workers_end_with_their_parent(serving, key, tenant, log_in):
+    """They finish what they have, and send their pages elsewhere; the next server finds the port free."""
+    workers = serving.workers()
+    assert len(workers) == 2
+    with serving.socket(log_in(tenant)) as page:
+        serving.process.send_signal(signal.SIGKILL)
+        serving.process.wait()
+        with pytest.raises(ConnectionClosed) as closed:
+            page.recv(timeout=20)
+    assert closed.value.rcvd.code == 1012
+    _, alive = psutil.wait_procs(workers, 15)
+    assert not alive
+    with socket.create_server(("127.0.0.1", serving.port)):
+        pass
+
+
+@servers_only
+def test_a_worker_that_was_killed_is_replaced(serving, key):
+    killed = serving.workers()[0]
+    killed.kill()
+    serving.wait_for_workers(but=1)
+    for _ in range(20):
+        assert serving.post(key, [log()]).status_code == 204
+    assert len({worker.pid for worker in serving.workers()} - {killed.pid}) == 2
