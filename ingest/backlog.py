@@ -4,47 +4,64 @@ import threading
 
 from django.conf import settings
 
-from ingest.errors import Overloaded
+from ingest.errors import DeviceOverloaded, Overloaded
 
 BATCH_BYTES = 4096  # what even the smallest batch costs, roughly
+DEVICE_PART = 8  # a device may hold so large a part of the whole: one can't keep the others out
 
 
 class Backlog:
-    """Bytes of bodies that are being read, and of batches that wait for a writer. Threads share it."""
+    """Bytes of bodies that are being read or checked, and of batches that wait for a writer. Threads share it."""
 
     def __init__(self) -> None:
         self.held = 0
+        self._by_device: dict[int, int] = {}
         self._lock = threading.Lock()
 
-    def take(self, size: int) -> None:
-        """Hold `size` bytes more. Raises Overloaded where that is too much; nothing is held then."""
+    def take(self, device_id: int, size: int) -> None:
+        """Hold `size` bytes more. Raises DeviceOverloaded or Overloaded where that is too much: none are held then."""
         with self._lock:
+            of_device = self._by_device.get(device_id, 0)
             # A body alone is always taken, however small the setting.
+            if of_device and of_device + size > device_bytes():
+                raise DeviceOverloaded
             if self.held and self.held + size > settings.INGEST_BACKLOG_BYTES:
                 raise Overloaded
             self.held += size
+            self._by_device[device_id] = of_device + size
 
-    def give_back(self, size: int) -> None:
+    def give_back(self, device_id: int, size: int) -> None:
         with self._lock:
             self.held -= size
+            rest = self._by_device.pop(device_id, 0) - size
+            if rest > 0:
+                self._by_device[device_id] = rest
+
+
+def device_bytes() -> int:
+    """What one device may hold: a part of the whole, but at least the largest batch that it may send."""
+    return max(settings.INGEST_BACKLOG_BYTES // DEVICE_PART, settings.INGEST_MAX_BYTES + BATCH_BYTES)
 
 
 class Share:
-    """What one request holds, until the end of its `with` block."""
+    """What one request of a device holds, until the end of its `with` block."""
 
-    def __init__(self) -> None:
+    def __init__(self, device_id: int) -> None:
+        self.device_id = device_id
         self._size = 0
 
     def __enter__(self) -> "Share":
         return self
 
     def __exit__(self, *error: object) -> None:
-        backlog.give_back(self._size)
+        if self._size:
+            backlog.give_back(self.device_id, self._size)
 
-    def grow(self, size: int) -> None:
-        """Raises Overloaded."""
-        backlog.take(size)
-        self._size += size
+    def hold(self, size: int) -> None:
+        """Hold `size` bytes in all, if it is less now. Raises DeviceOverloaded or Overloaded."""
+        if size > self._size:
+            backlog.take(self.device_id, size - self._size)
+            self._size = size
 
 
 backlog = Backlog()

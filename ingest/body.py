@@ -1,5 +1,6 @@
 """The request's body: read while it arrives, inflated, and bounded in both."""
 
+import contextlib
 import sys
 import zlib
 from collections.abc import Callable
@@ -7,8 +8,9 @@ from typing import Any
 
 from django.http import HttpRequest
 
-from ingest.backlog import Share
+from ingest.backlog import BATCH_BYTES, Share
 from ingest.errors import BodyTooLarge, MalformedBatch, UnsupportedContentEncoding, UnsupportedContentType
+from ingest.turns import run_in_turn
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -16,10 +18,15 @@ else:
     from backports import zstd
 
 JSON_TYPES = ("", "application/json")
+INLINE_BYTES = 256 * 1024  # more is inflated and checked away from the event loop, which it would hold up for long
+INLINE_COMPRESSED_BYTES = 64 * 1024
+MAX_MEMBERS = 1000  # that a body may consist of: one for each event
+PIECE_BYTES = 16 * 1024
+ZSTD_OPTIONS = {zstd.DecompressionParameter.window_log_max: 23}  # 8 MiB, as RFC 9659 has it: so much a frame may need
 
 
 async def read_body(request: HttpRequest, limit: int, share: Share) -> bytes:
-    """The inflated body, at most `limit` bytes; `share` holds it until it is whole.
+    """The inflated body, at most `limit` bytes; `share` holds it while it comes, and where inflating it takes long.
 
     Raises UnsupportedContentType, UnsupportedContentEncoding, BodyTooLarge (as soon as it is known,
     without reading the rest), BodyTooSlow, Overloaded, and MalformedBatch for a compressed stream that is damaged.
@@ -36,25 +43,39 @@ async def read_body(request: HttpRequest, limit: int, share: Share) -> bytes:
     body = await receive_body(limit, share) if receive_body else request.body
     if len(body) > limit:  # where Django's own handler has read it whole
         raise BodyTooLarge(limit)
-    return INFLATE[coding](body, limit) if coding in INFLATE else body
+    if coding not in INFLATE:
+        return body
+    if len(body) <= INLINE_COMPRESSED_BYTES:
+        with contextlib.suppress(BodyTooLarge):
+            return INFLATE[coding](body, min(limit, INLINE_BYTES))
+    share.hold(len(body) + BATCH_BYTES)
+    return await run_in_turn(share.device_id, INFLATE[coding], body, limit)
 
 
 def _inflate(data: bytes, limit: int, new_decompressor: Callable[[], Any]) -> bytes:
-    """All members (gzip) or frames (zstd) of `data`, one after the other."""
+    """All members (gzip) or frames (zstd) of `data`, one after the other, in a time that grows as `data` does.
+
+    What a decompressor finds behind the end of its member it copies: so it is given little at a time.
+    """
     inflated = bytearray()
-    while True:
+    view, position = memoryview(data), 0
+    for _ in range(MAX_MEMBERS):
         decompressor = new_decompressor()
-        try:
-            inflated += decompressor.decompress(data, limit + 1 - len(inflated))
-        except (zlib.error, zstd.ZstdError) as error:
-            raise MalformedBatch("The compressed body is damaged.", code="malformed_body") from error
-        if len(inflated) > limit:
-            raise BodyTooLarge(limit)
-        if not decompressor.eof:
-            raise MalformedBatch("The compressed body ends too early.", code="malformed_body")
-        data = decompressor.unused_data
-        if not data:
+        while not decompressor.eof:
+            if position == len(data):
+                raise MalformedBatch("The compressed body ends too early.", code="malformed_body")
+            piece = view[position : position + PIECE_BYTES]
+            try:
+                inflated += decompressor.decompress(piece, limit + 1 - len(inflated))
+            except (zlib.error, zstd.ZstdError) as error:
+                raise MalformedBatch("The compressed body is damaged.", code="malformed_body") from error
+            if len(inflated) > limit:
+                raise BodyTooLarge(limit)
+            position += len(piece)
+        position -= len(decompressor.unused_data)
+        if position == len(data):
             return bytes(inflated)
+    raise MalformedBatch(f"The compressed body has more than {MAX_MEMBERS} parts.", code="malformed_body")
 
 
 def _inflate_deflate(data: bytes, limit: int) -> bytes:
@@ -68,7 +89,7 @@ def _inflate_gzip(data: bytes, limit: int) -> bytes:
 
 
 def _inflate_zstd(data: bytes, limit: int) -> bytes:
-    return _inflate(data, limit, zstd.ZstdDecompressor)
+    return _inflate(data, limit, lambda: zstd.ZstdDecompressor(options=ZSTD_OPTIONS))
 
 
 INFLATE: dict[str, Callable[[bytes, int], bytes]] = {

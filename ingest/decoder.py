@@ -2,6 +2,10 @@
 
 What is accepted here is a subset of what the serializers accept, with the same value stored; what is
 refused here is theirs to decide and to explain. tests/test_decoder.py holds the two together.
+
+There are two of each struct. The strict one knows all fields, and so has looked at every byte. Where it refuses, the
+tolerant one may still accept: firmware newer than ours has fields that we don't know, and every event of it has them.
+What the tolerant one skips over is not checked by it, so all of it is decoded once more, into Python's own objects.
 """
 
 from datetime import UTC, datetime
@@ -14,6 +18,7 @@ from common.headers import normalize_address
 from ingest.fields import (
     INT64_MAX,
     INT64_MIN,
+    MAX_DEPTH,
     ChoiceField,
     Int64Field,
     IPAddressField,
@@ -22,6 +27,7 @@ from ingest.fields import (
     TextField,
 )
 from ingest.serializers import KINDS, DataSerializer
+from ingest.timestamps import parse_timestamp
 
 REFUSALS = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError)
 
@@ -31,6 +37,14 @@ class Event(msgspec.Struct, forbid_unknown_fields=True, gc=False, eq=False):
 
     kind: Literal[tuple(map(str, KINDS))]  # type: ignore[valid-type]
     timestamp: datetime
+    data: msgspec.Raw
+
+
+class _TolerantEvent(msgspec.Struct, gc=False, eq=False):
+    """With fields that we don't know, or a timestamp that is written in another way."""
+
+    kind: Literal[tuple(map(str, KINDS))]  # type: ignore[valid-type]
+    timestamp: str
     data: msgspec.Raw
 
 
@@ -59,10 +73,11 @@ class _DataDecoder:
         fields = serializer().fields
         required = [(name, _type_of(field)) for name, field in fields.items() if field.required]
         optional = [(name, _type_of(field) | None, None) for name, field in fields.items() if not field.required]
-        struct = msgspec.defstruct(
-            f"{kind}_data", [*required, *optional], forbid_unknown_fields=True, gc=False, eq=False
-        )
-        self.decode = msgspec.json.Decoder(struct).decode
+        named: list[Any] = [*required, *optional]
+        strict = msgspec.defstruct(f"{kind}_data", named, forbid_unknown_fields=True, gc=False, eq=False)
+        tolerant = msgspec.defstruct(f"{kind}_data_and_more", named, gc=False, eq=False)
+        self.decode = msgspec.json.Decoder(strict).decode
+        self.decode_known = msgspec.json.Decoder(tolerant).decode
         self.addresses = [(name, f.required) for name, f in fields.items() if isinstance(f, IPAddressField)]
 
     def check_addresses(self, data: msgspec.Struct) -> None:
@@ -76,6 +91,9 @@ class _DataDecoder:
 
 
 _decode_events = msgspec.json.Decoder(list[Event]).decode
+_decode_tolerantly = msgspec.json.Decoder(list[_TolerantEvent]).decode
+_decode_anything = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
 _DATA_DECODERS = {kind: _DataDecoder(kind, serializer) for kind, serializer in KINDS.items()}
 
 
@@ -89,15 +107,28 @@ def decode_events(body: bytes) -> tuple[list[Event], list[Any]] | None:
     try:
         events = _decode_events(body)
     except REFUSALS:
-        return None
+        try:
+            events = _tolerate(body)
+        except REFUSALS:
+            return None
     return events, [_decode_fields(event) for event in events]
+
+
+def _tolerate(body: bytes) -> list[Event]:
+    """The events of `body`. Raises one of `REFUSALS`."""
+    found = _decode_tolerantly(body)
+    _decode_anything(body)
+    return [Event(event.kind, parse_timestamp(event.timestamp), event.data) for event in found]
 
 
 def _decode_fields(event: Event) -> msgspec.Struct | None:
     """The known fields of `event`, whose timestamp is put into UTC. None where the serializers must decide."""
     decoder = _DATA_DECODERS[event.kind]
     try:
-        fields = decoder.decode(event.data)
+        try:
+            fields = decoder.decode(event.data)
+        except msgspec.ValidationError:
+            fields = _decode_known(event, decoder)
         if decoder.addresses:
             decoder.check_addresses(fields)
         timestamp = event.timestamp
@@ -105,4 +136,14 @@ def _decode_fields(event: Event) -> msgspec.Struct | None:
             event.timestamp = timestamp.replace(tzinfo=UTC) if timestamp.tzinfo is None else timestamp.astimezone(UTC)
     except REFUSALS:
         return None
+    return fields
+
+
+def _decode_known(event: Event, decoder: _DataDecoder) -> msgspec.Struct:
+    """The known fields of `event`, whose `data` is written anew from all that was read. Raises one of `REFUSALS`."""
+    fields = decoder.decode_known(event.data)
+    text = bytes(event.data)
+    if text.count(b"{") + text.count(b"[") >= MAX_DEPTH:  # so many may be nested too deeply
+        raise ValueError("perhaps nested too deeply")
+    event.data = msgspec.Raw(_encode(_decode_anything(text)))
     return fields

@@ -13,15 +13,17 @@ class MalformedBatch(exceptions.APIException):
 
 
 class InvalidEvents(exceptions.APIException):
-    """400: some events are wrong; `errors` names every one by index and field."""
+    """400: some events are wrong; `errors` says what by index and field, and `more` errors are not listed."""
 
     status_code = 400
     default_code = "invalid_events"
 
-    def __init__(self, errors: list[dict[str, object]]) -> None:
-        self.errors = errors
-        bad = len({error["index"] for error in errors})
-        super().__init__(f"{bad} event{'s are' if bad > 1 else ' is'} not valid. Nothing of the batch was stored.")
+    def __init__(self, errors: list[dict[str, object]], bad_count: int, event_count: int, more: int = 0) -> None:
+        self.errors, self.event_count = errors, event_count
+        detail = f"{bad_count} event{'s are' if bad_count > 1 else ' is'} not valid. Nothing of the batch was stored."
+        if more:
+            detail += f" The first {len(errors)} errors are listed, and there are {more:,} more."
+        super().__init__(detail)
 
 
 class ModuleDisabled(exceptions.APIException):
@@ -30,7 +32,8 @@ class ModuleDisabled(exceptions.APIException):
     status_code = 403
     default_code = "module_disabled"
 
-    def __init__(self, modules: set[str]) -> None:
+    def __init__(self, modules: set[str], event_count: int = 0) -> None:
+        self.event_count = event_count
         names = ", ".join(sorted(modules))
         super().__init__(f"The tenant does not have this module enabled: {names}. Nothing of the batch was stored.")
 
@@ -68,7 +71,18 @@ class TooManyEvents(exceptions.APIException):
     default_code = "too_many_events"
 
     def __init__(self, count: int, limit: int) -> None:
+        self.event_count = count
         super().__init__(f"The batch has {count} events; at most {limit} are taken. Send smaller batches.")
+
+
+class TooManyValues(exceptions.APIException):
+    """413: more JSON values than a batch may have."""
+
+    status_code = 413
+    default_code = "too_many_values"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The batch has more than {limit:,} JSON values. Send smaller batches.")
 
 
 class UnsupportedContentType(exceptions.APIException):
@@ -116,6 +130,14 @@ class Overloaded(exceptions.APIException):
     default_code = "overloaded"
     default_detail = "More batches wait than this server may hold. Send the same bytes again."
     wait = 2
+
+
+class DeviceOverloaded(Overloaded):
+    """503: the device has more on its way than one may have; the others are not held up by it."""
+
+    default_detail = (
+        "The device sends more at the same time than one device may. Send the same bytes again, on fewer connections."
+    )
 
 
 class ClientDisconnected(Exception):  # noqa: N818  it is an event, and its name is ASGI's

@@ -15,7 +15,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponse
 
 from common.deadlines import deadlines_of
-from ingest.backlog import Share
+from ingest.backlog import BATCH_BYTES, Share
 from ingest.errors import BodyTooLarge, BodyTooSlow, ClientDisconnected
 from ingest.views import IngestView
 
@@ -23,6 +23,8 @@ logger = logging.getLogger("ingest")
 
 PATH = "/v1/ingest"
 BODY_RATE = 500  # bytes a second that a body must come by, after INGEST_BODY_SECONDS: an uplink may be thin
+BODY_SECONDS_AT_MOST = 300.0  # for any body, however large
+SILENCE_SECONDS = 10.0  # that a body may not grow
 NO_CONTENT = {"type": "http.response.start", "status": 204, "headers": []}
 NO_BODY = {"type": "http.response.body", "body": b""}
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -45,11 +47,12 @@ class StreamedRequest(ASGIRequest):
         """
         loop = asyncio.get_running_loop()
         self._task = cast("asyncio.Task[Any]", asyncio.current_task())
-        self.deadline = loop.time() + settings.INGEST_BODY_SECONDS
+        began = loop.time()
+        self.deadline = began + min(settings.INGEST_BODY_SECONDS, SILENCE_SECONDS)
         deadlines = deadlines_of(loop)
         deadlines.add(self)
         try:
-            return await self._receive_chunks(limit, share)
+            return await self._receive_chunks(limit, share, began)
         except asyncio.CancelledError:
             if not self._is_too_slow:
                 raise
@@ -58,7 +61,8 @@ class StreamedRequest(ASGIRequest):
         finally:
             deadlines.remove(self)
 
-    async def _receive_chunks(self, limit: int, share: Share) -> bytes:
+    async def _receive_chunks(self, limit: int, share: Share, began: float) -> bytes:
+        loop = asyncio.get_running_loop()
         chunks, size = [], 0
         while True:
             message = await self._receive()
@@ -71,8 +75,9 @@ class StreamedRequest(ASGIRequest):
                 raise BodyTooLarge(limit)
             if not message.get("more_body", False):
                 return b"".join(chunks)
-            share.grow(len(chunk))
-            self.deadline += len(chunk) / BODY_RATE
+            share.hold(size + BATCH_BYTES)
+            allowed = min(settings.INGEST_BODY_SECONDS + size / BODY_RATE, BODY_SECONDS_AT_MOST)
+            self.deadline = min(began + allowed, loop.time() + SILENCE_SECONDS)
 
     def give_up(self) -> None:
         self._is_too_slow = True

@@ -1,4 +1,4 @@
-"""How many events a second a device may send: a token bucket for each, in this process."""
+"""How many events a second a device may send: token buckets for each, in this process."""
 
 import time
 
@@ -8,31 +8,80 @@ from devices.models import Device
 from ingest.batch import Batch
 from ingest.errors import RateLimited
 
+ALERTS_FACTOR = 10  # a device may send so many times as many alerts as other events,
+ALERTS_PER_SECOND, ALERTS_BURST = 10, 1000  # and at least so many
+ALERT_KIND = b"security_alert"
+EVENT_BYTES = 1024  # of a refused body that cost as much to read as an event does, at least
 
-class Limiter:
-    """A bucket holds as many tokens as the burst, and gets as many a second as the rate; an event takes one.
 
-    A batch is taken while the bucket is not empty, and may leave a debt: so none is too large to be ever taken.
+class Bucket:
+    """It holds as many tokens as the burst, and gets as many a second as the rate; an event takes one.
+
+    Events are taken while it is not empty, and may leave a debt: so no batch is too large to be ever taken.
     """
 
-    def __init__(self) -> None:
-        self._buckets: dict[int, tuple[float, float]] = {}  # by device: tokens, and when that was
+    def __init__(self, rate: int, burst: int) -> None:
+        self.rate, self.burst = rate, burst
+        self._tokens, self._then = float(burst), time.monotonic()
 
-    def take(self, batch: Batch) -> None:
-        """Count the events of `batch`. Raises RateLimited where the device has to wait.
+    def wait(self) -> float:
+        """Seconds until it is not empty, 0 where it is not."""
+        now = time.monotonic()
+        self._tokens = min(self.burst, self._tokens + (now - self._then) * self.rate)
+        self._then = now
+        return 0.0 if self._tokens > 0 else (1 - self._tokens) / self.rate
 
-        A batch with an alert in it is never refused, and alerts take no tokens.
+    def take(self, count: int) -> None:
+        self._tokens -= count
+
+
+class Allowance:
+    """The buckets of a device: one for its alerts, so that they come through, and one for all else."""
+
+    def __init__(self, rate: int, burst: int) -> None:
+        self.limits = rate, burst
+        self.events = Bucket(rate, burst)
+        self.alerts = Bucket(max(ALERTS_FACTOR * rate, ALERTS_PER_SECOND), max(ALERTS_FACTOR * burst, ALERTS_BURST))
+
+    def admit(self, body: bytes) -> None:
+        """Raises RateLimited where nothing that `body` may have could be taken: then it needs no check."""
+        if (wait := self.events.wait()) and (ALERT_KIND not in body or self.alerts.wait()):
+            raise RateLimited(wait)
+
+    def take(self, batch: Batch, rejected: int = 0) -> None:
+        """Count the events of `batch`, and those of it that were `rejected`. Raises RateLimited: none are counted then.
+
+        An empty batch is work too, and counts as an event.
         """
-        device = batch.key.device
+        alerts = len(batch.alerts)
+        others = len(batch.events) - alerts + rejected or int(not alerts)
+        if wait := max(self.events.wait() if others else 0, self.alerts.wait() if alerts else 0):
+            raise RateLimited(wait)
+        self.events.take(others)
+        self.alerts.take(alerts)
+
+    def charge(self, event_count: int, size: int) -> None:
+        """Count a body of `size` bytes that was refused for what it says: to find that out was work."""
+        cost = 1 + max(event_count, size // EVENT_BYTES)
+        # A device without tokens could send what names an alert and is refused for ever.
+        (self.alerts if self.events.wait() else self.events).take(cost)
+
+
+class Limiter:
+    """The allowances of all devices that have a limit."""
+
+    def __init__(self) -> None:
+        self._allowances: dict[int, Allowance] = {}  # by device
+
+    def of(self, device: Device) -> Allowance | None:
+        """None where the device has no limit."""
         rate, burst = rate_and_burst(device)
         if not rate:
-            return
-        now = time.monotonic()
-        tokens, then = self._buckets.get(device.pk, (burst, now))
-        tokens = min(burst, tokens + (now - then) * rate)
-        if tokens <= 0 and not batch.alerts:
-            raise RateLimited((1 - tokens) / rate)
-        self._buckets[device.pk] = tokens - len(batch.events) + len(batch.alerts), now
+            return None
+        allowance = self._allowances.get(device.pk)
+        if allowance is None or allowance.limits != (rate, burst):
+            allowance = self._allowances[device.pk] = Allowance(rate, burst)
+        return allowance
 
 
 def rate_and_burst(device: Device) -> tuple[int, int]:

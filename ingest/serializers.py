@@ -23,6 +23,10 @@ from ingest.fields import (
 )
 from ingest.models import Kind
 
+ERRORS_LISTED = 100  # of a batch; the others are counted
+
+Errors = dict[str, list[ErrorDetail]]  # by field
+
 
 class DataSerializer(serializers.Serializer):
     """What the kinds have in common. `module` names the tenant's module that a kind needs."""
@@ -109,33 +113,50 @@ class EventSerializer(serializers.Serializer):
             detail = ErrorDetail(str(self.error_messages["invalid"]), code="not_an_object")
             raise serializers.ValidationError({"non_field_errors": [detail]})
         event: dict[str, Any] = {}
-        errors: dict[str, Any] = {}
+        errors: Errors = {}
         try:
             event = super().to_internal_value({name: value for name, value in data.items() if value is not None})
         except serializers.ValidationError as error:
-            errors = dict(cast("dict[str, Any]", error.detail))
+            errors = dict(cast("Errors", error.detail))
         # Also where the timestamp is wrong: the answer names everything that must be mended.
         kind, sent = data.get("kind"), data.get("data")
         if isinstance(kind, str) and kind in KINDS and "data" not in errors:
-            known = KINDS[kind](data=sent)
-            if known.is_valid():
-                event["fields"] = known.validated_data
-            else:
-                errors |= {f"data.{name}": details for name, details in known.errors.items()}
+            try:
+                event["fields"] = _DATA[kind].run_validation(sent)
+            except serializers.ValidationError as error:
+                errors |= {f"data.{name}": details for name, details in cast("Errors", error.detail).items()}
         if errors:
             raise serializers.ValidationError(errors)
         return event
 
 
-def describe_errors(index: int, errors: dict[str, list[ErrorDetail]]) -> list[dict[str, object]]:
-    """A serializer's errors as the `{index, field, code, detail}` of a problem document."""
-    return [
-        {
-            "index": index,
-            "field": None if field == "non_field_errors" else field,
-            "code": detail.code,
-            "detail": str(detail),
-        }
-        for field, details in errors.items()
-        for detail in details
-    ]
+# One of each for all events: making a serializer takes much longer than it takes to check an event.
+_DATA = {kind: serializer() for kind, serializer in KINDS.items()}
+_EVENT = EventSerializer()
+
+
+def check_event(item: object) -> tuple[dict[str, Any], Errors]:
+    """The `validated_data` of an event, or what is wrong with it by field. Any thread may ask."""
+    try:
+        return _EVENT.run_validation(item), {}
+    except serializers.ValidationError as error:
+        if isinstance(error.detail, dict):
+            return {}, error.detail
+        return {}, {"non_field_errors": error.detail}  # it is `null`
+
+
+class ErrorList:
+    """The errors of a batch as the `{index, field, code, detail}` of a problem document: the first ones of them."""
+
+    def __init__(self) -> None:
+        self.listed: list[dict[str, Any]] = []
+        self.more = 0  # that are not listed
+
+    def add(self, index: int, errors: Errors) -> None:
+        for field, details in errors.items():
+            for detail in details:
+                if len(self.listed) >= ERRORS_LISTED:
+                    self.more += 1
+                    continue
+                field_name = None if field == "non_field_errors" else field
+                self.listed.append({"index": index, "field": field_name, "code": detail.code, "detail": str(detail)})

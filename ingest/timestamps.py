@@ -4,8 +4,9 @@ import re
 from datetime import UTC, datetime, timedelta
 
 # A date, a time of day, optionally a fraction, optionally an offset: Z, +00:00, +0000 or +00.
+# The fraction gives no digit back (`++`): of a million digits and an `x` each would be tried as the last one.
 ISO_8601 = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt ]([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d|60)(?:[.,](\d+))?)?"
+    r"(\d{4}-\d\d-\d\d)[Tt ]([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d|60)(?:[.,](\d++))?)?"
     r"(Z|z|[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?)?",
     re.ASCII,
 )

@@ -6,16 +6,16 @@ from typing import Any, cast
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
-from rest_framework.exceptions import MethodNotAllowed
+from rest_framework.exceptions import APIException, MethodNotAllowed
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from common.headers import idempotency_key, source_address
 from devices.authentication import DeviceKeyAuthentication
 from devices.models import DeviceKey
-from ingest.backlog import Share
-from ingest.batch import Batch, Rejected, check_batch, check_leniently, dump
-from ingest.body import read_body
+from ingest.backlog import BATCH_BYTES, Share
+from ingest.batch import Batch, Rejected, check_batch, check_leniently, check_quickly
+from ingest.body import INLINE_BYTES, read_body
 from ingest.errors import InvalidEvents
 from ingest.headers import prefers_lenient
 from ingest.limiter import limiter
@@ -23,6 +23,7 @@ from ingest.queries import run_query
 from ingest.refusals import refusal_lines, rejection_queue
 from ingest.refused_keys import refused_keys
 from ingest.rejections import Rejection, keep
+from ingest.turns import run_in_turn
 from ingest.writer import writer
 
 KEPT = {400, 403, 413, 415, 422}  # a refusal for what was sent, and not for who or when
@@ -61,26 +62,43 @@ class IngestView(APIView):
 
     async def post(self, request: Request) -> HttpResponse | None:
         key = await self._authenticate()
-        with Share() as share:
-            self.body = await read_body(request._request, settings.INGEST_MAX_BYTES, share)
-        headers, now = request._request.META, datetime.now(UTC)
-        lenient, rejected = prefers_lenient(headers), None
-        if lenient:
-            batch, rejected = check_leniently(self.body, key, source_address(headers), now)
-        else:
-            batch = check_batch(self.body, key, source_address(headers), now)
-        batch.idempotency_key = idempotency_key(headers)
-        limiter.take(batch)
-        if rejected:
-            await run_query(keep, rejected_events(batch, rejected))  # first: a fault in between loses nothing
+        headers = request._request.META
+        allowance, lenient = limiter.of(key.device), prefers_lenient(headers)
+        with Share(key.device_id) as share:
+            try:
+                self.body = await read_body(request._request, settings.INGEST_MAX_BYTES, share)
+                if allowance:
+                    allowance.admit(self.body)
+                batch, rejected = await self._check(key, headers, share, lenient=lenient)
+                batch.idempotency_key = idempotency_key(headers)
+            except APIException as error:
+                if allowance and error.status_code in KEPT:
+                    allowance.charge(getattr(error, "event_count", 0), len(self.body))
+                raise
+            if allowance:
+                allowance.take(batch, rejected.count if rejected else 0)
+            if rejected:
+                await run_query(keep, rejected_events(batch, rejected))  # first: a fault in between loses nothing
         await writer.store(batch)
         if not lenient:
             return None
         applied = {"Preference-Applied": "handling=lenient"}
         if not rejected:
             return HttpResponse(status=204, headers=applied)
-        answer = {"accepted": len(batch.events), "rejected": len(rejected.items), "errors": rejected.errors}
+        answer = {"accepted": len(batch.events), "rejected": rejected.count, "errors": rejected.errors}
         return HttpResponse(json.dumps(answer), content_type="application/json", headers=applied)
+
+    async def _check(
+        self, key: DeviceKey, headers: dict[str, Any], share: Share, *, lenient: bool
+    ) -> tuple[Batch, Rejected | None]:
+        """The batch, and those of its events that were rejected. What may take long is done in the device's turn."""
+        arguments = self.body, key, source_address(headers), datetime.now(UTC)
+        if len(self.body) <= INLINE_BYTES and (batch := check_quickly(*arguments)):
+            return batch, None
+        share.hold(len(self.body) + BATCH_BYTES)
+        if lenient:
+            return await run_in_turn(key.device_id, check_leniently, *arguments)
+        return await run_in_turn(key.device_id, check_batch, *arguments), None
 
     async def _authenticate(self) -> DeviceKey:
         """DRF's, but a key that is known needs no thread."""
@@ -124,7 +142,7 @@ def rejected_events(batch: Batch, rejected: Rejected) -> Rejection:
         received_at=batch.received_at,
         status=200,
         code=InvalidEvents.default_code,
-        detail=f"{len(rejected.items)} of {len(rejected.items) + len(batch.events)} events were not stored.",
+        detail=f"{rejected.count} of {rejected.count + len(batch.events)} events were not stored.",
         errors=[e | {"index": places.setdefault(e["index"], len(places))} for e in rejected.errors],
-        body=dump(rejected.items),
+        body=rejected.body,
     )

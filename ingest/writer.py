@@ -75,7 +75,7 @@ class Writer:
         self._start()
         loop = asyncio.get_running_loop()
         job = Job(batch, loop, loop.create_future(), loop.time() + STORE_SECONDS)
-        backlog.take(job.size)
+        backlog.take(batch.key.device_id, job.size)
         self._jobs.put(job)
         deadlines = deadlines_of(loop)
         deadlines.add(job)
@@ -198,8 +198,8 @@ def _without_those_given_up(group: list[Job]) -> list[Job]:
 def _settle(group: Sequence[Job], errors: Sequence[Exception | None]) -> None:
     """Let the requests go on, each loop's by one call: waking a loop costs more than the rest of it."""
     by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[None], Exception | None]]] = {}
-    backlog.give_back(sum(job.size for job in group))
     for job, error in zip(group, errors, strict=True):
+        backlog.give_back(job.batch.key.device_id, job.size)
         by_loop.setdefault(job.loop, []).append((job.future, error))
     for loop, settled in by_loop.items():
         _call_soon(loop, _set_results, settled)

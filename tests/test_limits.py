@@ -33,9 +33,10 @@ def limited(settings, device_key):
 
     def take(events: int, alerts: int = 0) -> None:
         batch = [log() for _ in range(events)] + [alert() for _ in range(alerts)]
-        limiter.take(check_batch(json.dumps(batch).encode(), key, None, timezone.now()))
+        if allowance := limiter.of(key.device):
+            allowance.take(check_batch(json.dumps(batch).encode(), key, None, timezone.now()))
 
-    take.device = key.device
+    take.device, take.limiter = key.device, limiter
     return take
 
 
@@ -67,14 +68,55 @@ def test_what_is_not_used_is_kept_up_to_the_burst(limited, clock):
         limited(1)
 
 
-def test_alerts_are_not_counted_and_not_held_up(limited, clock):
+def test_alerts_do_not_count_as_other_events_and_are_not_held_up_by_them(limited, clock):
     limited(0, alerts=50)
     limited(20)
-    limited(0, alerts=1)
-    limited(30, alerts=1)  # the others in its batch are counted
+    limited(0, alerts=50)
     with pytest.raises(RateLimited) as refused:
         limited(1)
-    assert refused.value.wait == 4
+    assert refused.value.wait == 1
+
+
+def test_an_alert_in_a_batch_does_not_lift_the_limit_of_the_others(limited, clock):
+    limited(19, alerts=1)
+    limited(20, alerts=1)
+    with pytest.raises(RateLimited) as refused:
+        limited(1, alerts=1)
+    assert refused.value.wait == 2  # a debt of 19 events, and one more
+    limited(0, alerts=1)
+
+
+def test_alerts_have_a_generous_limit_of_their_own(limited, clock):
+    limited(0, alerts=1000)  # the least burst of alerts
+    with pytest.raises(RateLimited):
+        limited(0, alerts=1)
+    limited(20)
+    clock[0] += 1
+    limited(0, alerts=100)  # ten times the rate
+    with pytest.raises(RateLimited):
+        limited(0, alerts=1)
+
+
+def test_an_empty_batch_counts_as_an_event(limited, clock):
+    for _ in range(20):
+        limited(0)
+    with pytest.raises(RateLimited):
+        limited(0)
+
+
+def test_a_refused_body_costs_tokens_and_without_tokens_none_is_looked_at(limited, clock):
+    bad, with_alert = b"[" * 10, b'[{"kind": "security_alert"}]'
+    allowance = limited.limiter.of(limited.device)
+    allowance.admit(bad)
+    allowance.charge(event_count=19, size=len(bad))
+    with pytest.raises(RateLimited):
+        allowance.admit(bad)
+    allowance.admit(with_alert)
+    allowance.charge(event_count=0, size=1023 * 1024)  # by its size where nothing could be read
+    with pytest.raises(RateLimited):
+        allowance.admit(with_alert)
+    clock[0] += 1
+    allowance.admit(bad)
 
 
 def test_a_device_may_have_limits_of_its_own(limited, clock):
@@ -97,6 +139,21 @@ def test_a_device_is_told_when_to_come_again(start_server, transactional_db, dev
     assert_problem(refused, 429, "rate_limited")
     assert server.post(other, [log()]).status_code == 204
     assert server.post(key, [alert()]).status_code == 204
+    assert_problem(server.post(key, [alert(), log()]), 429, "rate_limited")
     time.sleep(int(refused.headers["Retry-After"]))
     assert server.post(key, content=body).status_code == 204
     server.stop()
+
+
+def test_refused_batches_count_too_also_the_events_that_a_lenient_one_leaves_out(
+    start_server, transactional_db, device_key
+):
+    device_key.device.events_per_second, device_key.device.burst = 1, 10
+    device_key.device.save()
+    bad, key = [log(level=7)] * 9, device_key.plaintext
+    for headers, status in (({}, 400), ({"Prefer": "handling=lenient"}, 200)):
+        server = start_server()
+        assert server.post(key, bad, headers=headers).status_code == status
+        assert server.post(key, bad, headers=headers).status_code in (status, 429)
+        assert_problem(server.post(key, bad, headers=headers), 429, "rate_limited")
+        server.stop()
