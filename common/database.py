@@ -53,5 +53,11 @@ def forget_dead_connections() -> None:
     """
     was_dead = connection.connection is None or getattr(connection.connection, "closed", False)
     connection.close()
-    if was_dead and (pool := getattr(connection, "pool", None)):
+    if was_dead:
+        drain_pool()
+
+
+def drain_pool() -> None:
+    """Close all connections that wait in the pool; it makes new ones."""
+    if pool := getattr(connection, "pool", None):
         pool.drain()

@@ -18,7 +18,7 @@ from websockets.sync.client import ClientConnection
 
 from alerts import logins
 from alerts.logins import SOCKETS_AT_MOST, Handshake, user_of
-from common.database import forget_dead_connections
+from common.database import drain_pool
 from common.sessions import NOTE_USE_EVERY_SECONDS, USED_AT
 from tests.servers import servers_only
 from tests.test_socket import ping
@@ -130,7 +130,8 @@ def test_handshakes_while_the_database_is_away_are_503_and_one_line(start_server
                 assert set(pool.map(refused, range(40))) == {503}
         finally:
             cursor.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
-    forget_dead_connections()
+    connection.close()
+    drain_pool()
     assert "Traceback" not in server.log
     assert 1 <= server.log.count("Handshakes are refused") <= 3
     deadline = time.monotonic() + 30

@@ -14,7 +14,7 @@ from django.db import connection, connections
 from django.utils import timezone
 
 from alerts.models import SecurityAlert
-from common.database import forget_dead_connections
+from common.database import drain_pool
 from ingest.batch import check_batch
 from ingest.models import IngestBatch, IngestEvent
 from ingest.writer import Job, writer
@@ -63,7 +63,8 @@ def test_a_database_that_refuses_connections_is_503_and_then_all_is_well(the_ser
             assert (page.status_code, page.headers["Retry-After"]) == (503, "5")
         finally:
             cursor.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
-    forget_dead_connections()  # of this process: the pool itself asks less and less often
+    connection.close()
+    drain_pool()  # of this process: the pool itself asks less and less often
     deadline = time.monotonic() + 30
     while the_server.post(key, content=body).status_code != 204:
         assert time.monotonic() < deadline
