@@ -1,7 +1,5 @@
 """What somebody does to the pages, devices do not feel."""
 
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -9,36 +7,10 @@ import psutil
 import pytest
 from django.contrib.auth.models import User
 
-from tests.events import log
-from tests.live import HTTP, Server
+from tests.fairness import Others
+from tests.live import HTTP
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-class Others(threading.Thread):
-    """Another device, which sends one small batch after the other. `longest` is what it waited at most, in seconds."""
-
-    def __init__(self, server: Server, key: str) -> None:
-        super().__init__()
-        self.server, self.key = server, key
-        self.waits: list[float] = []
-        self.answers: set[int] = set()
-        self.ended = threading.Event()
-
-    def run(self) -> None:
-        with httpx.Client(headers={"X-Device-Key": self.key}, **HTTP) as client:
-            while not self.ended.is_set():
-                began = time.monotonic()
-                self.answers.add(client.post(f"{self.server.url}/v1/ingest", json=[log()]).status_code)
-                self.waits.append(time.monotonic() - began)
-
-    def __enter__(self) -> "Others":
-        self.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.ended.set()
-        self.join()
 
 
 def test_forty_wrong_logins_at_once_stop_nobody(start_server, transactional_db, key):

@@ -1,0 +1,103 @@
+"""What one device sends, other devices do not feel: they are answered within a second."""
+
+import gzip
+import json
+import socket
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.events import alert, log
+from tests.fairness import Others
+from tests.live import Server
+from tests.problems import assert_problem
+from tests.test_connections import head
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+GZIP, ZSTD = {"Content-Encoding": "gzip"}, {"Content-Encoding": "zstd"}
+LENIENT = {"Prefer": "handling=lenient"}
+NAMES = ("cpu_percent", "memory_percent", "interface", "rx_bytes", "tx_bytes")
+SIX_ERRORS = {"kind": "telemetry", "timestamp": 1, "data": {name: [] for name in NAMES}}
+UNKNOWN = [log(note={"depth": [[[number]]]}, text="\u00e9" * 300) for number in range(1000)]
+MANY_LISTS = b"[" + b",".join([b"[]"] * 1_700_000) + b"]"
+HOSTILE = {
+    "many empty gzip members": (gzip.compress(b"") * 100_000, GZIP, 400),
+    "many empty zstd frames": (zstd.compress(b"") * 100_000, ZSTD, 400),
+    "many errors": (gzip.compress(json.dumps([SIX_ERRORS] * 1000).encode()), GZIP, 400),
+    "many errors, lenient": (gzip.compress(json.dumps([SIX_ERRORS] * 1000).encode()), GZIP | LENIENT, 200),
+    "unknown fields": (gzip.compress(json.dumps(UNKNOWN).encode()), GZIP, 204),
+    "many empty lists": (gzip.compress(MANY_LISTS), GZIP, 413),
+    "deep nesting": (b"[" * 5_000_000, {}, 400),
+    "digits": (b'[{"kind":"log","timestamp":"2026-06-06T10:00:00.' + b"9" * 4_000_000 + b'x","data":{}}]', {}, 400),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_body_that_takes_long_holds_up_nobody(server: Server, make_key, name):
+    (body, headers, status), (_, bad), (_, good) = HOSTILE[name], make_key(), make_key()
+    end = time.monotonic() + 2
+
+    def send(_: int) -> set[int]:
+        answers = set()
+        while time.monotonic() < end:
+            answers.add(server.post(bad, content=body, headers=headers).status_code)
+        return answers
+
+    with Others(server, good) as others, ThreadPoolExecutor(4) as pool:
+        answers = set().union(*pool.map(send, range(4)))
+    assert status in answers
+    assert answers <= {status, 503}
+    assert others.answers == {204}
+    assert max(others.waits) < 1
+
+
+def test_errors_end_at_a_hundred(server, key):
+    answer = server.post(key, [SIX_ERRORS] * 1000)
+    assert_problem(answer, 400, "invalid_events")
+    assert len(answer.json()["errors"]) == 100
+    assert "there are 5,900 more" in answer.json()["detail"]
+
+
+def test_bodies_that_never_come_hold_up_nobody_and_end(server, make_key):
+    (_, bad), (_, good) = make_key(), make_key()
+    size = 5 * 2**20
+    with ThreadPoolExecutor(12) as pool, Others(server, good) as others:
+        began = time.monotonic()
+        answers = list(pool.map(lambda _: answer_to_most(server, bad, size), range(12)))
+        assert time.monotonic() - began < 30
+    assert {answer[:12] for answer in answers} <= {b"HTTP/1.1 408", b"HTTP/1.1 503", b"HTTP/1.1 429"}
+    assert others.answers == {204}
+    assert max(others.waits) < 1
+    assert server.post(bad, [log()]).status_code == 204
+
+
+def answer_to_most(server: Server, key: str, size: int) -> bytes:
+    """Of a body all but the last byte, and then silence."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=40) as connection:
+        try:
+            connection.sendall(head(key, size) + b" " * (size - 1))
+        except (ConnectionResetError, BrokenPipeError):
+            pass  # it was answered before it was read
+        try:
+            return connection.recv(10_000)
+        except ConnectionResetError:
+            return b"HTTP/1.1 503"
+
+
+def test_an_alert_in_each_batch_does_not_switch_the_limit_off(server, device_key):
+    device = device_key.device
+    device.events_per_second, device.burst = 1, 50
+    device.save()
+    time.sleep(0.1)
+    answers = [server.post(device_key.plaintext, [alert(), *[log() for _ in range(40)]]) for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [204, 204, 429, 429, 429]
+    assert_problem(answers[-1], 429, "rate_limited")
+    assert server.post(device_key.plaintext, [alert()]).status_code == 204
