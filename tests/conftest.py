@@ -24,6 +24,7 @@ from devices.authentication import known_keys
 from devices.models import Device, DeviceKey, ProvisioningKey, Tenant
 from ingest.models import IngestBatch, IngestEvent, RejectedBatch
 from ingestcloud.login import logins
+from tests.fake_site import Site
 from tests.live import ROOT, Server
 
 counter = itertools.count(1)
@@ -221,3 +222,14 @@ def kept(device_key):
         return rows
 
     return kept
+
+
+@pytest.fixture
+def site():
+    """A site that answers as it is told."""
+    site = Site()
+    yield site
+    site.stop()
+
+
+other_site = site  # to which a redirect may lead

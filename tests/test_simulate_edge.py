@@ -4,12 +4,9 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections import deque
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import StringIO
 
 import pytest
@@ -20,76 +17,8 @@ from devices.edge.sender import Sender
 from devices.edge.sources import LogFile, Telemetry, discover_self, make_event, sample_alerts, sample_backups
 from devices.management.commands.simulate_edge import Agent
 from ingest.serializers import EventSerializer
+from tests.fake_site import BUSY, HANG_UP, problem
 from tests.live import ROOT
-
-HANG_UP = object()
-
-
-def problem(status: int, code: str = "", headers: dict[str, str] | None = None, **members: object):
-    """An answer as the site gives it."""
-    body = json.dumps({"status": status, "code": code, "detail": f"Because of {code}.", **members}).encode()
-    return status, {"Content-Type": "application/problem+json", **(headers or {})}, body
-
-
-ACCEPTED = (204, {}, b"")
-BUSY = problem(503, "storage_unavailable")
-
-
-class Site:
-    """A real HTTP server that gives the answers it is told to, then 204, and keeps what it was sent."""
-
-    def __init__(self) -> None:
-        site = self
-        self.answers: deque = deque()
-        self.received: list[tuple[bytes, dict[str, str], float]] = []
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                site.received.append((body, dict(self.headers), time.monotonic()))
-                answer = site.answers.popleft() if site.answers else ACCEPTED
-                if answer is HANG_UP:
-                    self.close_connection = True
-                    return
-                status, headers, content = answer
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(content))) if status != 204 else None
-                self.end_headers()
-                self.wfile.write(content)
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True  # stopping must not wait for connections that are kept open
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
-        self.thread.start()
-
-    def stop(self) -> None:
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
-
-    @property
-    def bodies(self) -> list[bytes]:
-        return [body for body, _, _ in self.received]
-
-    @property
-    def numbers(self) -> list[list[int]]:
-        """The `n` of the events, request by request."""
-        return [[event["data"]["n"] for event in json.loads(body)] for body in self.bodies]
-
-
-@pytest.fixture
-def site():
-    site = Site()
-    yield site
-    site.stop()
 
 
 @pytest.fixture
@@ -148,7 +77,7 @@ class TestSender:
         assert json.loads(gzip.decompress(first[0])) == numbered(1, 2)
         assert second[0] == first[0]
 
-    @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+    @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
     def test_it_sends_the_same_bytes_again_and_then_the_next(self, site, make_sender, status):
         sender = make_sender(batch_size=1)
         sender.add(numbered(1, 2))
@@ -189,6 +118,14 @@ class TestSender:
         site.answers += [problem(429, headers={"Retry-After": later})]
         sender.attempt()
         assert 58 < sender.pause < 61
+
+    @pytest.mark.parametrize("value", ["9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT"])
+    def test_it_waits_an_hour_at_most(self, site, make_sender, value):
+        sender = make_sender()
+        sender.add(numbered(1))
+        site.answers += [problem(503, headers={"Retry-After": value})]
+        sender.attempt()
+        assert 3500 < sender.pause < 3602
 
     def test_an_unreadable_retry_after_is_as_none(self, site, make_sender):
         sender = make_sender()
@@ -243,11 +180,20 @@ class TestSender:
         assert site.numbers == [[1], [2]]
         assert (sender.acknowledged, sender.refused) == (1, 1)
 
-    @pytest.mark.parametrize("status", [401, 403, 404, 415, 302, 200])
+    @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+    def test_it_follows_no_redirect_and_says_where_it_leads(self, site, other_site, make_sender, status):
+        sender = make_sender()
+        sender.add(numbered(1))
+        site.answers += [(status, {"Location": f"{other_site.url}/v1/ingest"}, b"")]
+        deliver(sender)
+        assert f"redirects to {other_site.url}/v1/ingest" in sender.stopped
+        assert (sender.buffered, other_site.received) == (1, [])
+
+    @pytest.mark.parametrize("status", [401, 403, 404, 415, 200])
     def test_an_answer_that_no_later_batch_would_better_stops_it(self, site, make_sender, status):
         sender = make_sender(batch_size=1)
         sender.add(numbered(1, 2))
-        site.answers += [problem(status, "reason", headers={"Location": f"{site.url}/elsewhere"})]
+        site.answers += [problem(status, "reason")]
         deliver(sender)
         assert sender.stopped == f"{status} reason Because of reason."
         assert site.numbers == [[1]]

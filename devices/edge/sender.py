@@ -3,7 +3,7 @@
 What an answer means for the batch that got it:
 
 * 204: stored, it may be forgotten.
-* No answer, 429, 500, 502, 503, 504: the same bytes again, later and later; the server drops a repeat.
+* No answer, 408, 429, 500, 502, 503, 504: the same bytes again, later and later; the server drops a repeat.
 * 400: the events that the answer names are dropped, the rest is sent.
 * 413: split in two.
 * Anything else: no later batch would fare better, so the sender stops and says why.
@@ -23,7 +23,8 @@ import requests
 
 from devices.edge.sources import Event
 
-TRY_AGAIN = {429, 500, 502, 503, 504}
+TRY_AGAIN = {408, 429, 500, 502, 503, 504}
+LONGEST_RETRY_AFTER_SECONDS = 3600.0  # a proxy with a wrong clock must not stop a device for years
 LOST = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 
 
@@ -95,7 +96,7 @@ class Sender:
         self.retries += self._failures > 0
         started = time.monotonic()
         try:
-            # A redirect would turn the POST into a GET; it is an answer like any other.
+            # A redirect would take the key to another address; it is an answer like any other.
             response = self._session.post(self.url, data=batch.body, timeout=self.timeout, allow_redirects=False)
         except LOST as error:
             answer, consequence = f"no answer ({innermost(error)})", self._again_later(0)
@@ -111,6 +112,8 @@ class Sender:
         """Do what the answer asks for; returns it in words."""
         problem = read_problem(response)
         detail = f"{problem.get('code', '')} {problem.get('detail') or response.reason}".strip()
+        if response.is_redirect:
+            detail += f": the address is wrong, it redirects to {response.headers['Location']}."
         if response.status_code in TRY_AGAIN:
             return f"{detail} {self._again_later(retry_after(response))}"
         self._failures = 0
@@ -175,14 +178,16 @@ def read_problem(response: requests.Response) -> dict[str, object]:
 
 
 def retry_after(response: requests.Response) -> float:
-    """Seconds that the answer's `Retry-After` asks for, as a number or a date; 0 without one."""
+    """Seconds that the answer's `Retry-After` asks for, as a number or a date; 0 without one, and an hour at most."""
     value = response.headers.get("Retry-After", "").strip()
-    if value.isdecimal():
-        return float(value)
     try:
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+        if value.isdecimal():
+            seconds = float(value)
+        else:
+            seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
     except (ValueError, TypeError):
         return 0.0
+    return min(max(0.0, seconds), LONGEST_RETRY_AFTER_SECONDS)
 
 
 def innermost(error: BaseException) -> str:
