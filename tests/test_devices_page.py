@@ -14,20 +14,17 @@ from rest_framework.exceptions import APIException, MethodNotAllowed, NotFound
 
 from devices.authentication import InvalidDeviceKey
 from ingest import errors, fields
-from ingest.models import IngestBatch, IngestEvent, RejectedBatch
+from ingest.models import IngestBatch, IngestEvent
 from ingestcloud.problems import StorageUnavailable
 from tests.events import event, log
 from tests.fake_site import BUSY, HANG_UP, problem
 from tests.live import ROOT
+from tests.real_clients import examples
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 PAGE = (ROOT / "docs" / "devices.md").read_text()
 NOT_OURS = 502, {"Content-Type": "text/html"}, b"<h1>Bad gateway</h1>"
-
-
-def examples(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
@@ -157,11 +154,11 @@ class TestCodes:
         ([event("metric")], "invalid_events", "telemetry, log"),
     ],
 )
-def test_a_batch_of_another_shape_is_told_what_is_wrong(server, key, body, code, said):
+def test_a_batch_of_another_shape_is_told_what_is_wrong(server, key, body, code, said, kept):
     answer = server.post(key, body)
     assert (answer.status_code, answer.json()["code"]) == (400, code)
     assert said in answer.text
-    assert RejectedBatch.objects.get().code == code
+    assert kept(1).get().code == code
 
 
 @pytest.mark.parametrize(

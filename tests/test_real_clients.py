@@ -1,37 +1,44 @@
-"""Programs that nobody here wrote send to a running server, by their configuration alone."""
+"""Programs that nobody here wrote send to a running server, by their configuration alone: log shippers and scanners."""
 
-import os
+import json
 import shutil
+import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from ingest.models import IngestBatch, IngestEvent
-from tests.live import ROOT, free_port
+from alerts.models import SecurityAlert
+from ingest.models import IngestBatch, IngestEvent, RejectedBatch
+from tests.fake_site import BUSY, Site, problem
+from tests.live import free_port
+from tests.real_clients import CLIENTS, THEIRS, adapt, examples, need, wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-# Ours, and where they lie beside the checkout, those that somebody else set up.
-CONFIGURATIONS = [ROOT / "docs" / "clients", ROOT.parent / "shared" / "real-clients"]
 
-
-def need(*programs: str) -> None:
-    """Skip where a program is absent; where REAL_CLIENTS=required, absence is a failure."""
-    absent = [program for program in programs if shutil.which(program) is None]
-    if absent and os.environ.get("REAL_CLIENTS") == "required":
-        pytest.fail(f"{', '.join(absent)} must be installed here")
-    if absent:
-        pytest.skip(f"{', '.join(absent)} not installed (Debian: syslog-ng-core syslog-ng-mod-http nmap xsltproc curl)")
-
-
-@pytest.fixture(params=CONFIGURATIONS, ids=["ours", "theirs"])
+@pytest.fixture(params=[CLIENTS, THEIRS], ids=["ours", "theirs"])
 def configurations(request) -> Path:
     if not request.param.exists():
         pytest.skip("these configurations are not beside this checkout")
     return request.param
+
+
+@contextmanager
+def running_syslog_ng(folder: Path, text: str) -> Iterator[None]:
+    (folder / "conf").write_text(text)
+    command = ["syslog-ng", "-F", "-f", "conf", "-R", "persist", "-p", "pid", "-c", "ctl"]
+    with (folder / "syslog-ng.log").open("ab") as log:
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(15)
 
 
 @pytest.fixture
@@ -39,15 +46,19 @@ def syslog_ng(configurations, server, key, tmp_path):
     """A running syslog-ng; gives the port on which it takes lines."""
     need("syslog-ng", "logger")
     port = free_port()
-    text = (configurations / "syslog-ng.conf").read_text()
-    text = text.replace("PUT-THE-KEY-HERE", key).replace("127.0.0.1:8000", f"127.0.0.1:{server.port}")
-    (tmp_path / "conf").write_text(text.replace("15514", str(port)))
-    command = ["syslog-ng", "-F", "-f", "conf", "-R", "persist", "-p", "pid", "-c", "ctl"]
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log)
-    yield port
-    process.terminate()
-    process.wait(15)
+    text = (configurations / "syslog-ng.conf").read_text().replace("PUT-THE-KEY-HERE", key)
+    text = text.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}").replace("15514", str(port))
+    with running_syslog_ng(tmp_path, text.replace("/var/lib/syslog-ng", str(tmp_path))):
+        yield port
+
+
+def our_syslog_ng(name: str, folder: Path, url: str, port: int = 0, key: str = "dvc_x", **more: str) -> str:
+    """Our configuration for syslog-ng, set up for a test."""
+    set_up = {"PUT-THE-KEY-HERE": key, "http://127.0.0.1:8000": url, "/var/lib/syslog-ng": str(folder)}
+    set_up |= (
+        {"time-reopen(2)": "time-reopen(1)", "retries(5)": "retries(2)"} | ({"15514": str(port)} if port else {}) | more
+    )
+    return adapt(name, folder, set_up).read_text()
 
 
 def log_lines(port: int, lines: list[str]) -> None:
@@ -58,13 +69,6 @@ def log_lines(port: int, lines: list[str]) -> None:
         assert time.monotonic() < deadline, "syslog-ng does not listen"
         time.sleep(0.1)
     subprocess.run(command, input="\n".join(lines).encode(), check=True, timeout=30)
-
-
-def wait_for(condition, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def test_syslog_ng_sends_log_lines(syslog_ng):
@@ -106,3 +110,107 @@ def test_nmap_sends_a_scan_of_this_machine(configurations, server, key, tmp_path
     assert (event.kind, event.data["ip"], event.data["open_ports"]) == ("discovery", "127.0.0.1", [server.port])
     assert event.data["mac"] is None
     assert event.timestamp.strftime("%Y-%m-%dT%H:%M:%SZ") == now
+
+
+def send_lines(port: int, lines: list[tuple[str, str]]) -> None:
+    """Send lines of (timestamp, text), once syslog-ng listens."""
+    sent = "".join(f"<13>1 {timestamp} press pump - - - {text}\n" for timestamp, text in lines)
+    wait_for(lambda: is_open(port))
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(sent.encode())
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def messages_at(site: Site) -> list[str]:
+    return [event["data"]["message"] for body in site.bodies for event in json.loads(body) if event["data"]["message"]]
+
+
+NOW = "2026-06-06T10:00:00Z"
+
+
+class TestOurSyslogNg:
+    """What our configuration does with a refusal."""
+
+    @pytest.fixture(autouse=True)
+    def _needed(self):
+        need("syslog-ng")
+
+    def test_a_bad_line_does_not_hold_up_the_good_ones(self, server, key, tmp_path):
+        port = free_port()
+        with running_syslog_ng(tmp_path, our_syslog_ng("syslog-ng.conf", tmp_path, server.url, port, key)):
+            send_lines(port, [(NOW, "good"), ("9999-12-31T23:59:59-14:00", "a clock out of order"), (NOW, "good too")])
+            wait_for(lambda: IngestEvent.objects.filter(data__message__startswith="good").count() == 2)
+            wait_for(RejectedBatch.objects.exists)
+        assert RejectedBatch.objects.get().status == 200
+
+    @pytest.mark.parametrize("status", [400, 413])
+    def test_a_refused_batch_is_dropped_and_the_next_is_sent(self, site, tmp_path, status):
+        port = free_port()
+        site.answers += [problem(status)]
+        with running_syslog_ng(tmp_path, our_syslog_ng("syslog-ng.conf", tmp_path, site.url, port)):
+            send_lines(port, [(NOW, "refused")])
+            wait_for(lambda: site.bodies)
+            send_lines(port, [(NOW, "next")])
+            wait_for(lambda: "next" in messages_at(site))
+        assert messages_at(site).count("refused") == 1
+
+    @pytest.mark.parametrize("answer", [problem(401), BUSY])
+    def test_what_may_pass_is_waited_for_however_long(self, site, tmp_path, answer):
+        port = free_port()
+        site.answers += [answer] * 3
+        with running_syslog_ng(tmp_path, our_syslog_ng("syslog-ng.conf", tmp_path, site.url, port)):
+            send_lines(port, [(NOW, "kept")])
+            wait_for(lambda: len(site.bodies) == 4)
+        assert len(set(site.bodies)) == 1
+
+    def test_lines_wait_on_the_disk_through_a_restart(self, site, tmp_path):
+        port = free_port()
+        text = our_syslog_ng("syslog-ng.conf", tmp_path, site.url, port)
+        lines = {f"line {n}" for n in range(20)}
+        site.answers += [BUSY] * 100
+        with running_syslog_ng(tmp_path, text):
+            send_lines(port, [(NOW, line) for line in lines])
+            wait_for(lambda: lines <= set(messages_at(site)))
+        site.answers.clear()
+        site.received.clear()
+        with running_syslog_ng(tmp_path, text):
+            wait_for(lambda: lines <= set(messages_at(site)))
+
+
+def test_suricata_sends_its_alerts_through_syslog_ng(server, key, tmp_path):
+    need("syslog-ng")
+    eve = tmp_path / "eve.json"
+    flow = {
+        "timestamp": "2026-06-06T10:00:00.123456+0200",
+        "src_ip": "192.0.2.7",
+        "dest_ip": "10.0.0.1",
+        "proto": "TCP",
+    }
+    signature = 'ET SCAN "Potential" SSH Scan \\ OUTBOUND'
+    alert = {"signature_id": 2001219, "rev": 20, "signature": signature, "category": "Attempted Information Leak"}
+    entries = [flow | {"event_type": "alert", "alert": alert | {"severity": n}} for n in (1, 2, 3, 4)]
+    entries.insert(1, flow | {"event_type": "dns", "dns": {"rrname": "example.org"}})
+    entries.insert(2, flow | {"event_type": "alert", "alert": alert | {"severity": 1}, "src_ip": "fe80::1%eth0"})
+    eve.write_text("".join(f"{json.dumps(entry)}\n" for entry in entries))
+    path = {"/var/log/suricata/eve.json": str(eve)}
+    text = our_syslog_ng("suricata-syslog-ng.conf", tmp_path, server.url, key=key, **path)
+    with running_syslog_ng(tmp_path, text):
+        wait_for(lambda: SecurityAlert.objects.count() == 4)
+        wait_for(RejectedBatch.objects.exists)  # the address with a zone
+    alerts = SecurityAlert.objects.order_by("id")
+    assert [a.severity for a in alerts] == ["high", "medium", "low", "info"]
+    assert {(a.title, a.source_ip, a.destination_ip) for a in alerts} == {(signature, "192.0.2.7", "10.0.0.1")}
+    assert alerts[0].timestamp == datetime(2026, 6, 6, 8, 0, 0, 123456, UTC)
+
+
+def test_the_nmap_lines_of_the_page_work(server, key, tmp_path):
+    need("nmap", "xsltproc", "curl")
+    [lines] = [text for text in examples("sh") if "nmap" in text]
+    shutil.copy(CLIENTS / "nmap-to-batch.xsl", tmp_path)
+    script = f"set -e; URL={server.url} KEY={key}\n{lines.replace('192.168.1.0/24', f'-p {server.port} 127.0.0.1')}"
+    subprocess.run(["sh", "-c", script], cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    assert IngestEvent.objects.get().data["open_ports"] == [server.port]
