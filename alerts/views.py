@@ -6,11 +6,12 @@ from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
-from alerts.models import SecurityAlert, Severity
+from alerts.models import SecurityAlert, SecurityAlertQuerySet, Severity
 from alerts.representation import represent
 from devices.models import Tenant
 
 RECENT = 200
+LOOKED_THROUGH = 5000  # for what is critical and still open: older than that it is found in the admin
 
 
 @require_GET
@@ -19,10 +20,21 @@ RECENT = 200
 def live_alerts(request: HttpRequest) -> HttpResponse:
     """The recent past, newest first; the page's script then follows the socket from the newest id."""
     visible = SecurityAlert.objects.for_user(request.user).select_related("tenant", "device")
-    recent = [represent(alert) for alert in visible.order_by("-id")[:RECENT]]
+    recent = [represent(alert) for alert in recent_alerts(visible)]
     context = {
         "recent": recent,
+        "may_look_at_alerts": request.user.is_staff and request.user.has_perm("alerts.view_securityalert"),
         "severities": list(reversed(Severity)),  # the worst first
         "tenants": list(Tenant.objects.for_user(request.user).values_list("name", flat=True)),
     }
     return render(request, "alerts/live.html", context)
+
+
+def recent_alerts(visible: SecurityAlertQuerySet) -> list[SecurityAlert]:
+    """The newest, newest first, and behind them what is critical and still open."""
+    newest = list(visible.order_by("-id")[:RECENT])
+    if len(newest) < RECENT:
+        return newest
+    older = visible.filter(id__lt=newest[-1].pk).order_by("-id").values("pk")[:LOOKED_THROUGH]
+    critical = visible.open().filter(pk__in=older, severity=Severity.CRITICAL)
+    return newest + list(critical.order_by("-id")[:RECENT])

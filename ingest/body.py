@@ -22,7 +22,9 @@ INLINE_BYTES = 256 * 1024  # more is inflated and checked away from the event lo
 INLINE_COMPRESSED_BYTES = 64 * 1024
 MAX_MEMBERS = 1000  # that a body may consist of: one for each event
 PIECE_BYTES = 16 * 1024
-ZSTD_OPTIONS = {zstd.DecompressionParameter.window_log_max: 23}  # 8 MiB, as RFC 9659 has it: so much a frame may need
+ZSTD_OPTIONS: dict[int, int] = {
+    zstd.DecompressionParameter.window_log_max: 23
+}  # 8 MiB, as RFC 9659 has it: so much a frame may need
 
 
 async def read_body(request: HttpRequest, limit: int, share: Share) -> bytes:

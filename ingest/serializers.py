@@ -141,8 +141,8 @@ def check_event(item: object) -> tuple[dict[str, Any], Errors]:
         return _EVENT.run_validation(item), {}
     except serializers.ValidationError as error:
         if isinstance(error.detail, dict):
-            return {}, error.detail
-        return {}, {"non_field_errors": error.detail}  # it is `null`
+            return {}, cast("Errors", error.detail)
+        return {}, cast("Errors", {"non_field_errors": error.detail})  # it is `null`
 
 
 class ErrorList:

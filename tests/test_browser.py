@@ -236,3 +236,63 @@ def test_the_admin_works_under_its_policy(start_server, transactional_db, page, 
     page.get_by_role("button", name="Copy the key").click()
     # The theme's own scripts run: its menu opens.
     page.locator("[x-on\\:click*='openUserLinks'], [x-on\\:click*='userLinks']").first.click()
+
+
+def flood(server, key: str, count: int) -> None:
+    for start in range(0, count, 1000):
+        batch = [alert(f"low {number}", severity="low") for number in range(start, min(start + 1000, count))]
+        assert server.post(key, batch).status_code == 204
+
+
+def row(page: Page, title: str):
+    return page.locator("#alerts .alert", has_text=re.compile(rf"{title}\b"))
+
+
+def test_what_is_critical_open_or_focused_stays_and_what_was_removed_is_counted(server, key, analyst, page):
+    log_in(page, server.url)
+    expect(page.locator("#socket-words")).to_have_text("Live")
+    for title, severity in (("critical one", "critical"), ("opened one", "low"), ("focused one", "low")):
+        server.post(key, [alert(title, severity=severity)])
+    row(page, "opened one").get_by_role("button").click()
+    row(page, "focused one").get_by_role("button").focus()
+    flood(server, key, 5000)
+    expect(page.locator("#alerts .alert").first).to_contain_text("low 4999", timeout=30_000)
+    for title in ("critical one", "opened one", "focused one"):
+        expect(row(page, title)).to_have_count(1)
+    expect(row(page, "focused one").get_by_role("button")).to_be_focused()
+    shown = page.locator("#alerts .alert").count()
+    assert shown <= 503
+    expect(page.locator("#removed")).to_contain_text(f"{5003 - shown:,} older alerts are not shown")
+
+
+def test_a_page_that_was_offline_misses_nothing_critical(server, key, analyst, page, uplink):
+    log_in(page, uplink.url)
+    expect(page.locator("#socket-words")).to_have_text("Live")
+    uplink.cut()
+    server.post(key, [alert("critical one", severity="critical")])
+    flood(server, key, 3000)
+    uplink.mend()
+    expect(page.locator("#alerts .alert").first).to_contain_text("low 2999", timeout=60_000)
+    expect(row(page, "critical one")).to_have_count(1)
+    expect(page.locator("#removed")).to_contain_text("older alerts are not shown")
+
+
+def test_a_page_that_is_opened_late_shows_what_is_critical_and_still_open(server, key, analyst, page):
+    server.post(key, [alert("critical one", severity="critical"), alert("closed one", severity="critical")])
+    SecurityAlert.objects.filter(title="closed one").update(status="resolved")
+    flood(server, key, 1000)
+    log_in(page, server.url)
+    expect(row(page, "critical one")).to_have_count(1)
+    expect(row(page, "closed one")).to_have_count(0)
+
+
+def test_a_page_that_may_be_offline_is_not_live_until_its_socket_has_answered(server, analyst, page):
+    log_in(page, server.url)
+    expect(page.locator("#socket-words")).to_have_text("Live")
+    page.evaluate(
+        "() => { const words = document.getElementById('socket-words'); window.seen = [];"
+        " new MutationObserver(() => window.seen.push(words.textContent)).observe(words, {childList: true});"
+        " window.dispatchEvent(new Event('offline')); }"
+    )
+    expect(page.locator("#socket-words")).to_have_text("Live")
+    assert page.evaluate("() => window.seen") == ["Checking…", "Live"]

@@ -1,12 +1,15 @@
-// The rows: newest first, each alert once, at most LIMIT, and never moving under the reader's eyes.
+// The rows: newest first, each alert once, and never moving under the reader's eyes. There is room for LIMIT; what is
+// critical, expanded, focused or selected stays beyond that, and what was removed is counted.
 
 import { createRow, searchText, updateAge } from "./row.js";
 
 export const LIMIT = 500;
+export const LIMIT_OF_CRITICAL = 2_000; // the page must not grow for ever
 const SCROLLED_DOWN = 48;
 
 export class AlertList {
   #entries = new Map();
+  #removed = 0;
 
   constructor({ list, template, filter, showTenant }) {
     this.list = list;
@@ -17,6 +20,22 @@ export class AlertList {
 
   get size() {
     return this.#entries.size;
+  }
+
+  /** How many alerts were here, or came, and are not shown to make room. */
+  get removed() {
+    return this.#removed;
+  }
+
+  /**
+   * Those of `alerts`, in id order, that there will be room for: the newest, and all that are critical. The others are
+   * counted as removed, so that thousands of rows need not be made first.
+   */
+  choose(alerts) {
+    const spare = alerts.length - LIMIT;
+    const chosen = alerts.filter(({ severity }, index) => index >= spare || severity === "critical");
+    this.#removed += alerts.length - chosen.length;
+    return chosen;
   }
 
   /** Adds those of `alerts` that are not here yet; returns the new rows that the filter shows. */
@@ -76,11 +95,27 @@ export class AlertList {
   }
 
   #trim() {
-    while (this.list.childElementCount > LIMIT) {
-      const oldest = this.list.lastElementChild;
-      this.#entries.delete(Number(oldest.dataset.alertId));
-      oldest.remove();
+    let row = this.list.lastElementChild;
+    while (row && this.#entries.size > LIMIT) {
+      const newer = row.previousElementSibling;
+      if (!this.#mustStay(row) || this.#entries.size > LIMIT_OF_CRITICAL) this.#remove(row);
+      row = newer;
     }
+  }
+
+  #mustStay(row) {
+    return (
+      row.dataset.severity === "critical" ||
+      row.classList.contains("is-open") ||
+      row.contains(document.activeElement) ||
+      getSelection().containsNode(row, true)
+    );
+  }
+
+  #remove(row) {
+    this.#entries.delete(Number(row.dataset.alertId));
+    row.remove();
+    this.#removed += 1;
   }
 
   // Not every browser anchors the scroll position by itself, so live.css switches that off and we do it.

@@ -1,10 +1,11 @@
 // The live page: what the server rendered, then what the socket brings.
 
 import { AlertFilter } from "./filter.js";
-import { AlertList, isScrolledDown, LIMIT } from "./list.js";
+import { AlertList, isScrolledDown } from "./list.js";
 import { AlertSocket } from "./socket.js";
 
 const FLUSH_AFTER = 50;
+const NEW_FOR = 4_000;
 const TITLE = document.title.trim();
 
 const byId = (id) => document.getElementById(id);
@@ -40,9 +41,10 @@ function receive(alert) {
 }
 
 function flush() {
-  const rows = list.add(arrived.slice(-LIMIT), { fresh: true });
+  const rows = list.add(list.choose(arrived), { fresh: true });
   arrived = [];
   flushTimer = null;
+  setTimeout(() => rows.forEach((row) => row.classList.remove("is-new")), NEW_FOR);
   if (isScrolledDown()) above += rows.length;
   if (document.hidden) unseen += rows.length;
   showList();
@@ -54,6 +56,8 @@ function showList() {
   list.updateAges(now());
   showFilters();
   byId("alert-count").textContent = countInWords(shown, list.size);
+  byId("removed").textContent = removedInWords(list.removed);
+  byId("older").hidden = list.removed === 0;
   byId("show-all").hidden = shown === list.size;
   byId("no-alerts").hidden = list.size > 0;
   byId("no-matches").hidden = shown > 0 || list.size === 0;
@@ -61,8 +65,14 @@ function showList() {
 
 function countInWords(shown, size) {
   if (size === 0) return "";
-  const all = size === LIMIT ? `the latest ${LIMIT} alerts` : `${size} ${size === 1 ? "alert" : "alerts"}`;
+  const all = `${size} ${size === 1 ? "alert" : "alerts"}`;
   return shown === size ? `Showing ${all}` : `Showing ${shown} of ${all}`;
+}
+
+function removedInWords(count) {
+  if (count === 0) return "";
+  const all = count === 1 ? "1 older alert is" : `${count.toLocaleString()} older alerts are`;
+  return `${all} not shown, to make room; what is critical stays`;
 }
 
 function showFilters() {
@@ -82,7 +92,7 @@ function showNew() {
   document.title = unseen > 0 ? `(${unseen}) ${TITLE}` : TITLE;
 }
 
-const STATE_WORDS = { connecting: "Connecting…", open: "Live", closed: "Disconnected" };
+const STATE_WORDS = { connecting: "Connecting…", checking: "Checking…", open: "Live", closed: "Disconnected" };
 
 function showState({ state, retryAt: moment = null }) {
   retryAt = moment;
@@ -97,10 +107,10 @@ function showCountdown() {
   byId("socket-countdown").textContent = seconds ? `retrying in ${seconds} s` : "";
 }
 
-function showSessionEnded() {
+function showStopped(words, notice) {
   showState({ state: "closed" });
-  byId("socket-words").textContent = "Session ended";
-  byId("session-ended").hidden = false;
+  byId("socket-words").textContent = words;
+  byId(notice).hidden = false;
 }
 
 function listenToAnalyst() {
@@ -153,7 +163,8 @@ function tick() {
 function listenToServer() {
   socket.addEventListener("alert", (event) => receive(event.detail));
   socket.addEventListener("state", (event) => showState(event.detail));
-  socket.addEventListener("sessionended", showSessionEnded);
+  socket.addEventListener("sessionended", () => showStopped("Session ended", "session-ended"));
+  socket.addEventListener("toomany", () => showStopped("Closed", "too-many"));
   socket.addEventListener("membershipchanged", () => location.reload());
   socket.start();
 }

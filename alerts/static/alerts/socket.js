@@ -2,19 +2,22 @@
 
 const PING_EVERY = 15_000;
 const ANSWER_WITHIN = 10_000;
+const LOOK_EVERY = 5_000;
 const RETRY_FIRST = 1_000;
 const RETRY_AT_MOST = 15_000;
 
 // Close codes of alerts/consumers.py
 const SESSION_ENDED = 4401;
 const MEMBERSHIP_CHANGED = 4403;
+const TOO_MANY = 4429; // sockets of this login, of which this was the oldest
 
 /**
  * Dispatches
  * - "alert" (detail: the alert),
- * - "state" (detail: `{state: "connecting" | "open"}` or `{state: "closed", retryAt}`),
+ * - "state" (detail: `{state: "connecting" | "checking" | "open"}` or `{state: "closed", retryAt}`),
  * - "sessionended", after which it stays closed,
- * - "membershipchanged", after which it stays closed.
+ * - "membershipchanged", after which it stays closed,
+ * - "toomany", after which it stays closed.
  */
 export class AlertSocket extends EventTarget {
   #socket = null;
@@ -25,6 +28,8 @@ export class AlertSocket extends EventTarget {
   #retryTimer;
   #pingTimer;
   #answerTimer = null;
+  #lookedAt = Date.now();
+  #checking = false;
 
   /** `lastId()` is the newest alert the page has. */
   constructor(path, lastId) {
@@ -35,6 +40,8 @@ export class AlertSocket extends EventTarget {
 
   start() {
     window.addEventListener("online", () => this.#wake());
+    window.addEventListener("offline", () => this.#check());
+    setInterval(() => this.#noticeSleep(), LOOK_EVERY);
     document.addEventListener("visibilitychange", () => {
       if (!document.hidden) this.#wake();
     });
@@ -45,13 +52,29 @@ export class AlertSocket extends EventTarget {
   #wake() {
     if (this.#stopped) return;
     if (!this.#socket) this.#connect();
-    else if (this.#opened) this.#ping();
+    else this.#check();
+  }
+
+  // Whether the socket lived through it shows by the answer to a ping alone; until then the page is not live.
+  #check() {
+    if (this.#stopped || !this.#opened) return;
+    this.#checking = true;
+    this.#announce({ state: "checking" });
+    this.#ping();
+  }
+
+  // Timers stand still while a machine sleeps.
+  #noticeSleep() {
+    const now = Date.now();
+    if (now - this.#lookedAt > 3 * LOOK_EVERY) this.#wake();
+    this.#lookedAt = now;
   }
 
   #connect() {
     clearTimeout(this.#retryTimer);
     this.#announce({ state: "connecting" });
     this.#opened = false;
+    this.#checking = false;
     this.#connection = new AbortController();
     this.#socket = new WebSocket(this.#address());
     this.#listen("open", () => this.#onOpen());
@@ -86,6 +109,8 @@ export class AlertSocket extends EventTarget {
       this.dispatchEvent(new CustomEvent("alert", { detail: frame.data }));
     } else if (frame.type === "pong") {
       this.#stopWaiting();
+      if (this.#checking) this.#announce({ state: "open" });
+      this.#checking = false;
     }
   }
 
@@ -109,6 +134,7 @@ export class AlertSocket extends EventTarget {
     this.#letGo();
     if (code === SESSION_ENDED) return this.#stop("sessionended");
     if (code === MEMBERSHIP_CHANGED) return this.#stop("membershipchanged");
+    if (code === TOO_MANY) return this.#stop("toomany");
     this.#retryLater();
     if (refused) this.#findOutWhy();
   }
