@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 MANAGE := $(BIN)/python manage.py
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --no-config \
-	--no-emit-index-url --no-emit-find-links --custom-compile-command "make requirements"
+	--no-emit-index-url --no-emit-find-links --generate-hashes --no-strip-extras --custom-compile-command "make requirements"
 CODE := alerts common devices ingest ingestcloud
 ARGS ?=
 # Tests wait more than they work. Each worker has servers of its own, if none are given.

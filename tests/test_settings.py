@@ -91,3 +91,13 @@ def test_every_variable_is_documented():
     text = (ROOT / "docs" / "operations.md").read_text()
     undocumented = {name for name in variables if f"`{name}`" not in text}
     assert not undocumented
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+def test_every_requirement_is_pinned_with_its_hashes(name):
+    """pip refuses a file of another content then, whoever has put it into the index."""
+    text = re.sub(r"(?m)^\s*#.*\n", "", (ROOT / name).read_text()).replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line.strip()]
+    assert len(lines) > 30
+    for line in lines:
+        assert re.match(r"[\w.\[\], -]+==\S+ .*--hash=sha256:[0-9a-f]{64}", line), line

@@ -8,6 +8,8 @@ same bytes until they are acknowledged; pages come back with the last id that th
 
 import asyncio
 import collections
+import contextlib
+import gzip
 import itertools
 import json
 import os
@@ -83,7 +85,7 @@ class Site:
             self.proxy = StallingProxy(self.database.connect)
         servers.complete_environment()
         os.environ["LOG_LEVEL"] = "CRITICAL"
-        self.keys, self.cookies = make_devices_and_analysts()
+        (*self.keys, self.bad_key), self.cookies = make_devices_and_analysts()
         # SQLite and the in-memory layer belong to one process.
         if servers.STACK == "servers":
             os.environ["DATABASE_URL"] = self.database.url_through(self.proxy.port)
@@ -93,10 +95,10 @@ class Site:
     def faults(self) -> dict[Callable[[], Awaitable[None]], int]:
         """What may happen in a round, by weight."""
         if servers.STACK != "servers":
-            return {self.kill: 8, self.stop: 2}
+            return {self.kill: 8, self.stop: 2, self.flood: 2}
         return {
             self.kill: 12, self.kill_all: 2, self.stop: 2, self.stop_database: 2, self.crash_database: 2,
-            self.stop_redis: 2, self.cut_connections: 2, self.stall_connections: 2, self.set_sequences_back: 2,
+            self.flood: 2, self.stop_redis: 2, self.cut_connections: 2, self.stall_connections: 2, self.set_sequences_back: 2,
         }  # fmt: skip
 
     async def kill(self) -> None:
@@ -150,10 +152,28 @@ class Site:
                 back = f"greatest(1, {last} - {random.randint(1, 200)})"
                 await connection.execute(f"SELECT setval('{table}_id_seq', {back})")
 
+    async def flood(self) -> None:
+        """One device sends what takes long to read, to refuse, or to answer, and leaves bodies unfinished."""
+        headers = {"X-Device-Key": self.bad_key, "Content-Type": "application/json", "Content-Encoding": "gzip"}
+        bodies = (
+            gzip.compress(b"") * 100_000,
+            gzip.compress(b"[" + b"{}," * 999 + b"{}]"),
+            gzip.compress(b"[" * 10**6),
+        )
+        urls = [f"http://127.0.0.1:{process.port}/v1/ingest" for process in self.processes]
+        async with httpx.AsyncClient(headers=headers, timeout=PATIENCE) as client, asyncio.TaskGroup() as floods:
+            for number in range(24):
+                floods.create_task(send_and_forget(client, urls[number % len(urls)], bodies[number % len(bodies)]))
+
     def end(self) -> None:
         for process in self.processes:
             process.process.kill()
             process.process.wait()
+
+
+async def send_and_forget(client: httpx.AsyncClient, url: str, body: bytes) -> None:
+    with contextlib.suppress(httpx.TransportError):
+        await client.post(url, content=body)
 
 
 def make_devices_and_analysts() -> tuple[list[str], list[str]]:
@@ -173,7 +193,7 @@ def make_devices_and_analysts() -> tuple[list[str], list[str]]:
     call_command("migrate", verbosity=0)
     tenants = [Tenant.objects.create(slug=slug, name=slug) for slug in ("acme", "globex")]
     keys = []
-    for number in range(DEVICES):
+    for number in range(DEVICES + 1):  # one more, which floods
         device = Device.objects.create(tenant=tenants[number % 2], name=f"press-{number}")
         keys.append(DeviceKey.objects.issue(device)[1])
     cookies = []
