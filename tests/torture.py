@@ -98,7 +98,8 @@ class Site:
             return {self.kill: 8, self.stop: 2, self.flood: 2}
         return {
             self.kill: 12, self.kill_all: 2, self.stop: 2, self.stop_database: 2, self.crash_database: 2,
-            self.flood: 2, self.stop_redis: 2, self.cut_connections: 2, self.stall_connections: 2, self.set_sequences_back: 2,
+            self.stop_redis: 2, self.cut_connections: 2, self.stall_connections: 2, self.set_sequences_back: 2,
+            self.flood: 2,
         }  # fmt: skip
 
     async def kill(self) -> None:
@@ -153,7 +154,7 @@ class Site:
                 await connection.execute(f"SELECT setval('{table}_id_seq', {back})")
 
     async def flood(self) -> None:
-        """One device sends what takes long to read, to refuse, or to answer, and leaves bodies unfinished."""
+        """One device sends what takes long to read, to refuse, or to answer."""
         headers = {"X-Device-Key": self.bad_key, "Content-Type": "application/json", "Content-Encoding": "gzip"}
         bodies = (
             gzip.compress(b"") * 100_000,
