@@ -133,7 +133,7 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
         except ConnectionResetError:
             pass
         except (DatabaseError, InterfaceError) as error:
-            database_failed.write("Sockets are closed; their pages will come again", error)
+            database_failed.write("Sockets are closed; their pages will come again: %r", error)
             await self.close(code=CLOSE_FAILED)
         except Exception:
             logger.exception("A socket is closed; its page will come again")
@@ -157,7 +157,7 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
                 try:
                     code = await self.refusal()
                 except Exception as error:  # noqa: BLE001  whatever it is, the next look may succeed
-                    database_failed.write("Sockets could not be looked at; they will be again", error)
+                    database_failed.write("Sockets could not be looked at; they will be again: %r", error)
                     continue
             if code:
                 return await self.end(code)

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from types import SimpleNamespace
@@ -18,13 +17,13 @@ from django.db import DatabaseError, InterfaceError
 
 from common.database import QueryThreads
 from common.loops import PerLoop
+from common.seldom import SeldomLine
 from common.sessions import note_use
 
 logger = logging.getLogger(__name__)
 
 SOCKETS_AT_MOST = 20  # of a user, in a process
 CLOSE_TOO_MANY = 4429
-LINE_EVERY_SECONDS = 10.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -95,20 +94,7 @@ def user_of(session_key: str | None) -> Any:
     return user
 
 
-class SeldomLine:
-    """Writes an error at most once in LINE_EVERY_SECONDS: a thousand sockets may meet the same one."""
-
-    def __init__(self) -> None:
-        self._written_at = -LINE_EVERY_SECONDS
-
-    def write(self, text: str, error: Exception) -> None:
-        now = time.monotonic()
-        if now - self._written_at >= LINE_EVERY_SECONDS:
-            self._written_at = now
-            logger.error("%s: %r", text, error)
-
-
-database_failed = SeldomLine()
+database_failed = SeldomLine(logger, logging.ERROR)
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -135,11 +121,13 @@ class Handshake:
         except (DatabaseError, InterfaceError) as error:
             if client.is_answered:
                 raise
-            database_failed.write("Handshakes are refused, for the database does not answer", error)
+            database_failed.write("Handshakes are refused, because the database does not answer: %r", error)
             await refuse(scope, send)
         except asyncio.CancelledError:
             if not client.has_left:
                 raise
+        finally:
+            client.forget()
 
 
 class Client:
@@ -170,6 +158,11 @@ class Client:
             next_, self._next = self._next, None
             return await next_
         return await self._receive()
+
+    def forget(self) -> None:
+        """What it may still say."""
+        if self._next is not None:
+            self._next.cancel()
 
     async def send(self, event: dict[str, Any]) -> None:
         self.is_answered = True

@@ -20,6 +20,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from common.buckets import Buckets
+from common.seldom import SeldomLine
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ WAITING_AT_MOST = 20
 TURN_SECONDS = 5.0
 PASSWORD_LENGTH = 4096  # characters; more is no password, but work
 
+too_many = SeldomLine(logger, logging.WARNING)
 _hashing = ThreadPoolExecutor(HASHES_AT_ONCE, thread_name_prefix="password")
 
 # By address, whatever the names: enough for an office that begins its shift behind one address.
@@ -80,7 +82,7 @@ class PasswordMiddleware:
         if request.method != "POST" or not request.path_info.startswith(PASSWORD_PATHS):
             return self.get_response(request)
         if request.path_info in LOGIN_PATHS and (seconds := logins.take(network_of(request))):
-            logger.warning("Too many logins from %s", network_of(request))
+            too_many.write("Too many logins from %s", network_of(request))
             return card(request, 429, seconds, "too_many_logins.html")
         with self._turn() as has_turn:
             return self.get_response(request) if has_turn else card(request, 503, 5, "busy.html")

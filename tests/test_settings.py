@@ -1,13 +1,16 @@
 """The site starts only with what it needs, and every variable is documented."""
 
+import logging
 import os
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 from django.core import checks
 
+from common.seldom import SeldomLine
 from ingestcloud.checks import limits_are_positive, processes_need_redis, sqlite_has_one_writer
 from tests.live import ROOT
 
@@ -101,3 +104,19 @@ def test_every_requirement_is_pinned_with_its_hashes(name):
     assert len(lines) > 30
     for line in lines:
         assert re.match(r"[\w.\[\], -]+==\S+ .*--hash=sha256:[0-9a-f]{64}", line), line
+
+
+@pytest.mark.parametrize(("https", "prefix"), [("true", "__Host-"), ("false", "")])
+def test_over_https_cookies_belong_to_this_host_alone(https, prefix):
+    code = "from django.conf import settings; print(settings.SESSION_COOKIE_NAME, settings.CSRF_COOKIE_NAME)"
+    environment = os.environ | {"HTTPS": https, "DJANGO_SETTINGS_MODULE": "ingestcloud.settings"}
+    printed = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, env=environment, text=True)
+    assert printed.split() == [f"{prefix}ingestcloud_session", f"{prefix}ingestcloud_csrf"]
+
+
+def test_a_line_that_many_cause_is_written_seldom(caplog, monkeypatch):
+    line = SeldomLine(logging.getLogger("seldom"), logging.ERROR, seconds=10)
+    for now in (0.0, 9.9, 10.0, 15.0, 20.0):
+        monkeypatch.setattr(time, "monotonic", lambda now=now: now)
+        line.write("at %s", now)
+    assert caplog.messages == ["at 0.0", "at 10.0", "at 20.0"]
