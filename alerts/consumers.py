@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from contextlib import suppress
 from typing import Any, cast
 from urllib.parse import parse_qs
 
@@ -68,6 +69,7 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
         await self.accept()
         self.inbox: asyncio.Queue[Hint | Ping | None] = asyncio.Queue()  # bounded below
         self.has_asked = False  # a ping waits in the inbox
+        self.has_ended = False
         self.second, self.frames = 0, 0  # what came in the present second
         self.is_behind = False
         self.leaving: str | None = None  # the frame that the server is taking from us
@@ -95,8 +97,13 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
             self.is_behind = True
 
     async def end(self, code: int) -> None:
+        """Close it once, whoever finds a reason first; the client may have gone meanwhile."""
+        if self.has_ended:
+            return
+        self.has_ended = True
         self.stop()
-        await self.close(code=code)
+        with suppress(OSError, RuntimeError):
+            await self.close(code=code)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Frames other than a ping mean nothing to us. A ping that comes while one waits is answered with it."""
@@ -134,10 +141,10 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
             pass
         except (DatabaseError, InterfaceError) as error:
             database_failed.write("Sockets are closed; their pages will come again: %r", error)
-            await self.close(code=CLOSE_FAILED)
+            await self.end(CLOSE_FAILED)
         except Exception:
             logger.exception("A socket is closed; its page will come again")
-            await self.close(code=CLOSE_FAILED)
+            await self.end(CLOSE_FAILED)
 
     async def watch(self) -> None:
         """Whatever the client does or does not do: let nobody listen who may not, and wait for nobody for ever.
@@ -187,7 +194,7 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
     async def answer(self) -> None:
         """A ping also asks whether the login and the memberships still hold."""
         if code := await self.refusal():
-            return await self.close(code=code)
+            return await self.end(code)
         self.is_checked = True
         await self.catch_up()
         await self.send_text('{"type":"pong"}')

@@ -39,8 +39,12 @@ def _run(query: Callable[..., T], arguments: tuple, keywords: dict) -> T:
     try:
         return query(*arguments, **keywords)
     except (OperationalError, InterfaceError):
+        has_begun = connection.connection is not None
         forget_dead_connections()
-        raise
+        if has_begun:
+            raise
+        # The pool had none that was alive, and has new ones now.
+        return query(*arguments, **keywords)
     finally:
         connection.close()
 

@@ -62,7 +62,7 @@ WITH given AS MATERIALIZED (
   SELECT DISTINCT ON (device_id, coalesce(idempotency_key, ''), unnamed) *
     FROM (SELECT *, CASE WHEN idempotency_key IS NULL THEN digest END AS unnamed FROM given) AS given
    WHERE modules <@ enabled AND jsonb_array_length(events) > 0
-   ORDER BY device_id, coalesce(idempotency_key, ''), unnamed
+   ORDER BY device_id, coalesce(idempotency_key, ''), unnamed, number
 ), unnamed AS (
   INSERT INTO ingest_batches ({BATCH_COLUMNS})
   SELECT {BATCH_VALUES}
