@@ -50,7 +50,7 @@ test: $(VENV)/.dev ## all tests, on PostgreSQL and Redis and again embedded; or 
 
 .PHONY: torture
 torture: $(VENV)/.dev ## kill, stop and cut everything under load, and see that nothing is lost (ROUNDS=…)
-	$(BIN)/python -m tests.torture $(ROUNDS)
+	$(BIN)/python -m tools.torture $(ROUNDS)
 
 .PHONY: fuzz
 fuzz: $(VENV)/.dev ## send it what hypothesis and schemathesis make up, for long (FUZZ=…)
@@ -68,7 +68,7 @@ lint: $(VENV)/.dev ## formatting, lint, types, templates, security, migrations, 
 
 .PHONY: audit
 audit: $(VENV)/.dev ## look the pinned packages up among the known vulnerabilities
-	$(BIN)/python -m tests.audit
+	$(BIN)/python -m tools.audit
 
 .PHONY: check
 check: lint audit test ## all that must be green

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from tests import servers
+from tests.support import servers
 
 TABLES = "ingest_events, ingest_batches, security_alerts"
 UVICORN = ["uvicorn", "--no-access-log", "--log-level", "warning"]
@@ -114,7 +114,7 @@ def serving_plain() -> Iterator[Serving]:
 
 @contextmanager
 def _running(command: list[str], environment: dict[str, str]) -> Iterator[Serving]:
-    from tests.live import free_port
+    from tests.support.live import free_port
 
     port = free_port()
     if command[-1] in ("-p", "--port"):

@@ -24,8 +24,8 @@ from devices.authentication import known_keys
 from devices.models import Device, DeviceKey, ProvisioningKey, Tenant
 from ingest.models import IngestBatch, IngestEvent, RejectedBatch
 from ingestcloud.login import logins
-from tests.fake_site import Site
-from tests.live import ROOT, Server
+from tests.support.fake_site import Site
+from tests.support.live import ROOT, Server
 
 counter = itertools.count(1)
 

@@ -12,7 +12,7 @@ from alerts.models import SecurityAlert
 from devices import admin_tools
 from devices.models import Device, DeviceKey, Tenant
 from ingest.models import IngestBatch, IngestEvent
-from tests.admin_pages import list_of, page_of, rows_shown
+from tests.support.admin_pages import list_of, page_of, rows_shown
 
 pytestmark = pytest.mark.django_db
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from devices.keys import key_digest
 from devices.models import Device, DeviceKey, ProvisioningKey
-from tests.admin_pages import list_of, page_of, rows_shown
+from tests.support.admin_pages import list_of, page_of, rows_shown
 
 pytestmark = pytest.mark.django_db
 

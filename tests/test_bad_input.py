@@ -14,9 +14,9 @@ from django.urls import reverse
 from websockets.exceptions import InvalidStatus
 
 from ingest.models import IngestBatch, IngestEvent
-from tests.events import EXAMPLES, log
-from tests.problems import assert_problem
-from tests.test_socket import ping
+from tests.support.assertions import assert_problem
+from tests.support.events import EXAMPLES, log
+from tests.support.sockets import ping
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

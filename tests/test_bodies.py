@@ -11,8 +11,8 @@ import zlib
 import pytest
 
 from ingest.models import IngestBatch, IngestEvent
-from tests.events import log
-from tests.problems import assert_problem
+from tests.support.assertions import assert_problem
+from tests.support.events import log
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -12,8 +12,8 @@ from django.contrib.auth import get_user_model
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from alerts.models import SecurityAlert
-from tests.events import alert, log
-from tests.problems import assert_problem
+from tests.support.assertions import assert_problem
+from tests.support.events import alert, log
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -11,10 +11,10 @@ import pytest
 
 from alerts.models import SecurityAlert
 from ingest.models import IngestBatch, IngestEvent
-from tests.events import log
-from tests.fake_site import BUSY, HANG_UP, problem
-from tests.live import free_port
-from tests.real_clients import CLIENTS, adapt, need, wait_for
+from tests.support.events import log
+from tests.support.fake_site import BUSY, HANG_UP, problem
+from tests.support.live import free_port
+from tests.support.real_clients import CLIENTS, adapt, need, wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

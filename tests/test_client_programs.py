@@ -11,9 +11,9 @@ import pytest
 
 from alerts.models import SecurityAlert
 from ingest.models import IngestEvent
-from tests.fake_site import BUSY, HANG_UP, problem
-from tests.live import free_port
-from tests.real_clients import CLIENTS, adapt, need, wait_for
+from tests.support.fake_site import BUSY, HANG_UP, problem
+from tests.support.live import free_port
+from tests.support.real_clients import CLIENTS, adapt, need, wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -1,6 +1,5 @@
 """What the line to a device, and the end of a process, may do: every batch is stored once, and nobody else waits."""
 
-import json
 import os
 import re
 import signal
@@ -15,32 +14,15 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from ingest.models import IngestBatch, IngestEvent
-from tests.events import alert, log
-from tests.live import ROOT, Server
-from tests.servers import OURS, own_servers
-from tests.test_socket import receive
+from tests.support.events import alert, log
+from tests.support.live import ROOT, Server
+from tests.support.raw_requests import body_of, head, wait_for_batches
+from tests.support.servers import OURS, own_servers
+from tests.support.sockets import receive
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 SERVICE_RESTART = 1012  # what browsers and the live page take for "come again"
-
-
-def head(key: str, length: int) -> bytes:
-    return (
-        f"POST /v1/ingest HTTP/1.1\r\nHost: localhost\r\nX-Device-Key: {key}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
-    ).encode()
-
-
-def body_of(*events: dict) -> bytes:
-    return json.dumps(events or [log()]).encode()
-
-
-def wait_for_batches(count: int) -> None:
-    deadline = time.monotonic() + 10
-    while IngestBatch.objects.count() < count:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_a_body_that_comes_byte_by_byte_is_given_up_and_nobody_waits_for_it(start_server, transactional_db, key):
@@ -161,7 +143,7 @@ def test_faults_at_random_lose_nothing():
     """A few rounds of `make torture`, on servers of its own."""
     others = ("DATABASE_URL", "REDIS_URL", OURS)
     environment = {name: value for name, value in os.environ.items() if name not in others}
-    command = [sys.executable, "-m", "tests.torture", "6"]
+    command = [sys.executable, "-m", "tools.torture", "6"]
     run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     last = run.stdout.splitlines()[-1]
     assert re.fullmatch(r"rounds=6 acknowledged=[1-9]\d* lost=0 doubled=0 missed_alerts=0", last), (

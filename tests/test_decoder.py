@@ -12,8 +12,8 @@ from ingest.decoder import decode_events
 from ingest.errors import InvalidEvents, MalformedBatch
 from ingest.models import IngestEvent
 from ingest.serializers import KINDS, EventSerializer
-from tests.events import EXAMPLES
-from tests.fuzz import FUZZ
+from tests.support.events import EXAMPLES
+from tests.support.fuzz import FUZZ
 
 texts = st.text(max_size=40) | st.sampled_from(
     ["", "\x00", "\ud800", "😀", "x" * 33, "x" * 300, 'a\\b\tc\nd"e', "null"]

@@ -16,10 +16,10 @@ from devices.authentication import InvalidDeviceKey
 from ingest import errors, fields
 from ingest.models import IngestBatch, IngestEvent
 from ingestcloud.problems import StorageUnavailable
-from tests.events import event, log
-from tests.fake_site import BUSY, HANG_UP, problem
-from tests.live import ROOT
-from tests.real_clients import examples
+from tests.support.events import event, log
+from tests.support.fake_site import BUSY, HANG_UP, problem
+from tests.support.live import ROOT
+from tests.support.real_clients import examples
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -3,8 +3,8 @@
 import httpx
 import pytest
 
-from tests.events import log
-from tests.problems import assert_problem
+from tests.support.assertions import assert_problem
+from tests.support.events import log
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

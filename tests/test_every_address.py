@@ -12,8 +12,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from tests.fuzz import FUZZ
-from tests.test_isolation import Side
+from tests.support.fuzz import FUZZ
+from tests.support.side import Side
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

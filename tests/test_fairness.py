@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.events import alert, log
-from tests.fairness import Others
-from tests.live import Server
-from tests.problems import assert_problem
-from tests.test_connections import head
+from tests.support.assertions import assert_problem
+from tests.support.events import alert, log
+from tests.support.fairness import Others
+from tests.support.live import Server
+from tests.support.raw_requests import head
 
 if sys.version_info >= (3, 14):
     from compression import zstd

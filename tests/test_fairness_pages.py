@@ -7,8 +7,8 @@ import psutil
 import pytest
 from django.contrib.auth.models import User
 
-from tests.fairness import Others
-from tests.live import HTTP
+from tests.support.fairness import Others
+from tests.support.live import HTTP
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -20,8 +20,8 @@ from alerts import logins
 from alerts.logins import SOCKETS_AT_MOST, Handshake, user_of
 from common.database import drain_pool
 from common.sessions import NOTE_USE_EVERY_SECONDS, USED_AT
-from tests.servers import servers_only
-from tests.test_socket import ping
+from tests.support.servers import servers_only
+from tests.support.sockets import ping
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

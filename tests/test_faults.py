@@ -18,11 +18,11 @@ from common.database import drain_pool
 from ingest.batch import check_batch
 from ingest.models import IngestBatch, IngestEvent
 from ingest.writer import Job, writer
-from tests.events import alert, log
-from tests.live import HTTP
-from tests.problems import assert_problem
-from tests.servers import embedded_only, servers_only
-from tests.test_socket import ping, receive
+from tests.support.assertions import assert_problem
+from tests.support.events import alert, log
+from tests.support.live import HTTP
+from tests.support.servers import embedded_only, servers_only
+from tests.support.sockets import ping, receive
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -136,7 +136,7 @@ def test_a_request_whose_event_loop_is_gone_does_not_stop_the_writer(transaction
 
 @servers_only
 def test_a_page_opened_while_redis_is_down_is_live_when_it_is_back(start_server, transactional_db, key, tenant, log_in):
-    from tests.servers import start_redis_server
+    from tests.support.servers import start_redis_server
 
     redis = start_redis_server()
     port = redis.port
@@ -154,7 +154,7 @@ def test_a_page_opened_while_redis_is_down_is_live_when_it_is_back(start_server,
 
 @servers_only
 def test_redis_down_loses_no_alert_and_open_pages_catch_up(start_server, transactional_db, key, tenant, log_in):
-    from tests.servers import start_redis_server
+    from tests.support.servers import start_redis_server
 
     redis = start_redis_server()
     port = redis.port

@@ -4,7 +4,7 @@ import ast
 
 import pytest
 
-from tests.live import ROOT
+from tests.support.live import ROOT
 
 MAY_IMPORT = {
     "common": set(),
@@ -12,7 +12,7 @@ MAY_IMPORT = {
     "alerts": {"common", "devices"},
     "ingest": {"common", "devices", "alerts"},
 }
-ROOMS = {*MAY_IMPORT, "ingestcloud", "tests", "benchmarks"}
+ROOMS = {*MAY_IMPORT, "ingestcloud", "tests", "benchmarks", "tools"}
 
 
 def imported(source: str) -> set[str]:

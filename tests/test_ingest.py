@@ -11,9 +11,9 @@ from django.db import connection
 from alerts.models import SecurityAlert
 from ingest.models import IngestBatch, IngestEvent
 from ingest.writer import writer
-from tests.events import EXAMPLES, alert, event, log, telemetry
-from tests.problems import assert_problem
-from tests.servers import STACK
+from tests.support.assertions import assert_problem
+from tests.support.events import EXAMPLES, alert, event, log, telemetry
+from tests.support.servers import STACK
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -260,7 +260,7 @@ def test_the_key_is_enough_whatever_name_the_device_calls_us_by(server, key, hos
 
 
 def test_the_examples_here_are_those_of_the_schema():
-    """Where the source document lies beside the checkout, the copies in `tests.events` are compared with it."""
+    """Where the source document lies beside the checkout, the copies in `tests.support.events` are compared with it."""
     source = Path(__file__).resolve().parent.parent.parent / "shared" / "payload-schema.txt"
     if not source.exists():
         pytest.skip("the source document is not beside this checkout")

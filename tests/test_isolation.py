@@ -11,13 +11,12 @@ import psycopg
 import pytest
 from django.apps import apps
 from django.contrib import admin
-from django.contrib.auth.models import Group, Permission, User
+from django.contrib.auth.models import Group, User
 from django.db import ProgrammingError, connection, models, transaction
 from django.db.migrations.state import ProjectState
 from django.db.models import Model
 from django.test import Client
 from django.urls import reverse
-from django.utils import timezone
 
 from alerts.models import SecurityAlert
 from devices.admin_tools import TenantScoped
@@ -25,12 +24,13 @@ from devices.isolation import PEOPLE, acting_as, as_ourselves
 from devices.models import Device, DeviceKey, ProvisioningKey, Tenant
 from devices.tenant_tables import SHARED, CreateTenantTable
 from ingest.models import IngestBatch, IngestEvent, RejectedBatch
-from tests.admin_pages import list_of, page_of
-from tests.events import alert, log
-from tests.live import ROOT
-from tests.problems import assert_problem
-from tests.servers import servers_only
-from tests.test_socket import ping, receive
+from tests.support.admin_pages import list_of, page_of
+from tests.support.assertions import assert_problem
+from tests.support.events import alert, log
+from tests.support.live import ROOT
+from tests.support.servers import servers_only
+from tests.support.side import Side
+from tests.support.sockets import ping, receive
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -41,53 +41,6 @@ ACTIONS = {
     ProvisioningKey: ["revoke_selected"],
     SecurityAlert: ["acknowledge", "resolve", "reopen"],
 }
-
-
-class Side:
-    """A tenant with a row of each kind, each of which bears its name."""
-
-    def __init__(self, name: str) -> None:
-        now = timezone.now()
-        self.name = name
-        self.tenant = Tenant.objects.create(slug=name, name=name)
-        self.device = Device.objects.create(tenant=self.tenant, name=f"{name}-press")
-        self.key, self.plaintext = DeviceKey.objects.issue(self.device)
-        self.provisioning_key, self.provisioning_plaintext = ProvisioningKey.objects.issue(self.tenant, f"{name}-hall")
-        owner = {"tenant": self.tenant, "device": self.device, "received_at": now}
-        digest = name.encode().ljust(32)
-        self.batch = IngestBatch.objects.create(
-            digest=digest, event_count=1, alert_count=1, byte_count=9, idempotency_key=f"{name}-1", **owner
-        )
-        self.event = IngestEvent.objects.create(
-            batch=self.batch, kind="log", timestamp=now, data={"message": f"{name}-message"}, **owner
-        )
-        self.alert = SecurityAlert.objects.create(
-            batch_id=self.batch.pk, timestamp=now, title=f"{name}-title", severity="high", **owner
-        )
-        self.rejected = RejectedBatch.objects.create(
-            status=400, code="invalid_events", detail=f"{name}-detail", digest=digest, body=b"[]", byte_count=2,
-            first_received_at=now, **owner,
-        )  # fmt: skip
-        self.rows = {
-            type(row): row
-            for row in (
-                self.tenant, self.device, self.key, self.provisioning_key, self.batch, self.event, self.alert,
-                self.rejected,
-            )
-        }  # fmt: skip
-        # Staff that may do everything that there is to do, for this tenant.
-        self.user = User.objects.create_user(f"{name}-staff", is_staff=True)
-        self.user.user_permissions.set(Permission.objects.all())
-        self.user.tenants.add(self.tenant)
-
-    def client(self) -> Client:
-        client = Client()
-        client.force_login(self.user)
-        return client
-
-    def state(self) -> list[dict[str, object]]:
-        """All that is stored of it."""
-        return [type(row).objects.filter(pk=row.pk).values().get() for row in self.rows.values()]
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from django.utils import timezone
 from devices.models import DeviceKey
 from ingest.models import IngestBatch, RefusedKeyCount
 from ingest.refused_keys import add_to_hour
-from tests.events import event, log
-from tests.problems import assert_problem
+from tests.support.assertions import assert_problem
+from tests.support.events import event, log
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -10,8 +10,8 @@ from devices.models import DeviceKey
 from ingest.batch import check_batch
 from ingest.errors import RateLimited
 from ingest.limiter import Limiter
-from tests.events import alert, log
-from tests.problems import assert_problem
+from tests.support.assertions import assert_problem
+from tests.support.events import alert, log
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

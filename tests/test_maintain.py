@@ -19,9 +19,9 @@ from alerts.models import SecurityAlert
 from devices.models import Tenant
 from ingest import partitions
 from ingest.models import IngestBatch, IngestEvent
-from tests.events import log
-from tests.live import ROOT, test_database_url
-from tests.servers import servers_only
+from tests.support.events import log
+from tests.support.live import ROOT, test_database_url
+from tests.support.servers import servers_only
 
 NOW = timezone.now()
 DAY = timedelta(days=1)

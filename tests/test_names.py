@@ -13,7 +13,7 @@ from django.urls import reverse
 
 from common.text import escape
 from devices.models import Device, ProvisioningKey, Tenant
-from tests.problems import assert_problem
+from tests.support.assertions import assert_problem
 
 FORGED = "2026-06-06 10:00:00,000 INFO devices Device press-02 of acme registered"
 BAD = {

@@ -18,7 +18,7 @@ from schemathesis.checks import (
 
 from devices.models import Device, ProvisioningKey, Tenant
 from ingest.models import IngestEvent
-from tests.fuzz import FUZZ
+from tests.support.fuzz import FUZZ
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -16,11 +16,11 @@ import httpx
 import psycopg
 import pytest
 
-from tests.events import alert, log
-from tests.live import ROOT, Server
-from tests.problems import assert_problem
-from tests.proxy import StallingProxy
-from tests.servers import PostgreSQL, own_servers, servers_only
+from tests.support.assertions import assert_problem
+from tests.support.events import alert, log
+from tests.support.live import ROOT, Server
+from tests.support.proxy import StallingProxy
+from tests.support.servers import PostgreSQL, own_servers, servers_only
 
 pytestmark = [servers_only, own_servers]
 

@@ -17,7 +17,7 @@ from django.urls import path
 
 from devices.models import Tenant
 from ingestcloud.urls import urlpatterns
-from tests.servers import servers_only
+from tests.support.servers import servers_only
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -14,9 +14,9 @@ import pytest
 
 from alerts.models import SecurityAlert
 from ingest.models import IngestBatch, IngestEvent, RejectedBatch
-from tests.fake_site import BUSY, Site, problem
-from tests.live import free_port
-from tests.real_clients import CLIENTS, THEIRS, adapt, examples, need, wait_for
+from tests.support.fake_site import BUSY, Site, problem
+from tests.support.live import free_port
+from tests.support.real_clients import CLIENTS, THEIRS, adapt, examples, need, wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

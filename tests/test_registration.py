@@ -9,8 +9,8 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from devices.models import Device, ProvisioningKey
-from tests.events import log
-from tests.problems import assert_problem
+from tests.support.assertions import assert_problem
+from tests.support.events import log
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

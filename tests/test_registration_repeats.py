@@ -24,11 +24,11 @@ from psycopg.conninfo import conninfo_to_dict
 
 from devices.models import Device, DeviceKey, ProvisioningKey
 from devices.registration import MOST_REPEATS, REPEAT_WITHIN, TIME_LIMIT_SECONDS
-from tests.events import log
-from tests.live import ROOT, Server, test_database_url
-from tests.problems import assert_problem
-from tests.proxy import StallingAt
-from tests.servers import embedded_only, servers_only
+from tests.support.assertions import assert_problem
+from tests.support.events import log
+from tests.support.live import ROOT, Server, test_database_url
+from tests.support.proxy import StallingAt
+from tests.support.servers import embedded_only, servers_only
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -20,9 +20,9 @@ from devices.models import Device, DeviceKey, Tenant
 from ingest import refusals
 from ingest.models import IngestBatch, IngestEvent, RejectedBatch
 from ingest.rejections import Rejection
-from tests.events import EXAMPLES, alert, log
-from tests.problems import assert_problem
-from tests.test_socket import receive
+from tests.support.assertions import assert_problem
+from tests.support.events import EXAMPLES, alert, log
+from tests.support.sockets import receive
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -8,8 +8,8 @@ from django.db import connection
 
 from alerts.models import SecurityAlert
 from ingest.models import IngestBatch, IngestEvent
-from tests.events import alert, log
-from tests.servers import servers_only
+from tests.support.events import alert, log
+from tests.support.servers import servers_only
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

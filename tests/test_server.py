@@ -15,10 +15,10 @@ import pytest
 from django.db import connection as database
 from websockets.exceptions import ConnectionClosed
 
-from tests.events import log
-from tests.live import HTTP, ROOT, Server, free_port, test_database_url
-from tests.servers import servers_only
-from tests.test_connections import body_of, head, wait_for_batches
+from tests.support.events import log
+from tests.support.live import HTTP, ROOT, Server, free_port, test_database_url
+from tests.support.raw_requests import body_of, head, wait_for_batches
+from tests.support.servers import servers_only
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -12,7 +12,7 @@ from django.core import checks
 
 from common.seldom import SeldomLine
 from ingestcloud.checks import limits_are_positive, processes_need_redis, sqlite_has_one_writer
-from tests.live import ROOT
+from tests.support.live import ROOT
 
 GOOD = {
     "SECRET_KEY": "a-long-secret-of-many-characters-0123456789-ABCDEFGHIJ",

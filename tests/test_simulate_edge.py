@@ -17,8 +17,8 @@ from devices.edge.sender import Sender
 from devices.edge.sources import LogFile, Telemetry, discover_self, make_event, sample_alerts, sample_backups
 from devices.management.commands.simulate_edge import Agent
 from ingest.serializers import EventSerializer
-from tests.fake_site import BUSY, HANG_UP, problem
-from tests.live import ROOT
+from tests.support.fake_site import BUSY, HANG_UP, problem
+from tests.support.live import ROOT
 
 
 @pytest.fixture

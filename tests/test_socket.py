@@ -13,7 +13,6 @@ from django.contrib.auth import get_user_model
 from django.contrib.sessions.models import Session
 from django.utils import timezone
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import ClientConnection
 
 from alerts import consumers
 from alerts.broadcast import broadcast
@@ -23,22 +22,11 @@ from alerts.models import SecurityAlert
 from devices.models import DeviceKey, Tenant
 from ingest.batch import check_batch
 from ingest.store import store_batches
-from tests.events import alert, log
-from tests.servers import servers_only
+from tests.support.events import alert, log
+from tests.support.servers import servers_only
+from tests.support.sockets import ping, receive
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def receive(socket: ClientConnection, count: int) -> list[dict]:
-    frames = [json.loads(socket.recv(timeout=10)) for _ in range(count)]
-    assert all(frame["type"] == "alert" for frame in frames), frames
-    return [frame["data"] for frame in frames]
-
-
-def ping(socket: ClientConnection) -> None:
-    """Everything owed has been sent when the pong comes."""
-    socket.send('{"type":"ping"}')
-    assert json.loads(socket.recv(timeout=10)) == {"type": "pong"}
 
 
 def test_an_alert_reaches_its_tenants_analyst(server, key, tenant, device_key, log_in):

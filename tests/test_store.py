@@ -14,9 +14,9 @@ from ingest.batch import check_batch
 from ingest.errors import IdempotencyKeyReused, ModuleDisabled
 from ingest.models import IngestBatch, IngestEvent
 from ingest.store import store_batches
-from tests.events import EXAMPLES, alert, log
-from tests.problems import assert_problem
-from tests.servers import servers_only
+from tests.support.assertions import assert_problem
+from tests.support.events import EXAMPLES, alert, log
+from tests.support.servers import servers_only
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -6,8 +6,8 @@ import pytest
 
 from ingest.models import IngestEvent
 from ingest.timestamps import parse_timestamp
-from tests.events import log
-from tests.problems import assert_problem
+from tests.support.assertions import assert_problem
+from tests.support.events import log
 
 MOMENT = datetime(2026, 6, 6, 10, 0, 0, tzinfo=UTC)
 

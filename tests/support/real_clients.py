@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live import ROOT
+from tests.support.live import ROOT
 
 CLIENTS = ROOT / "docs" / "clients"
 THEIRS = ROOT.parent / "shared" / "real-clients"  # beside the checkout, set up by somebody else

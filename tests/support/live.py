@@ -13,7 +13,7 @@ import httpx
 from django.conf import settings
 from websockets.sync.client import ClientConnection, connect
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 START_WITHIN = 30  # seconds
 HTTP: dict[str, Any] = {
     "timeout": 30,

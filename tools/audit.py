@@ -1,4 +1,4 @@
-"""`python -m tests.audit`: are there known vulnerabilities in what requirements.txt pins? Fails where there are.
+"""`python -m tools.audit`: are there known vulnerabilities in what requirements.txt pins? Fails where there are.
 
 Where the database of them can't be reached, it says so, and fails nobody for the network.
 """

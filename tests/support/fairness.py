@@ -5,8 +5,8 @@ import time
 
 import httpx
 
-from tests.events import log
-from tests.live import HTTP, Server
+from tests.support.events import log
+from tests.support.live import HTTP, Server
 
 
 class Others(threading.Thread):

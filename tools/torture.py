@@ -1,6 +1,6 @@
 """Faults under load, round after round: what was acknowledged is stored, once, and every alert of it was seen.
 
-`python -m tests.torture ROUNDS` starts a database, a channel layer and server processes of its own, has devices send
+`python -m tools.torture ROUNDS` starts a database, a channel layer and server processes of its own, has devices send
 and pages listen all the time, and in each round kills, stops or cuts something at a random moment. Devices repeat the
 same bytes until they are acknowledged; pages come back with the last id that they have. The last line is
 `rounds=… acknowledged=… lost=… doubled=… missed_alerts=…`; the exit status is 1 where anything is not as promised.
@@ -26,9 +26,9 @@ import httpx
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
 
-from tests import servers
-from tests.live import free_port
-from tests.proxy import StallingProxy
+from tests.support import servers
+from tests.support.live import free_port
+from tests.support.proxy import StallingProxy
 
 DEVICES, PAGES = 8, 3
 PATIENCE = 15.0  # seconds that a device waits for an answer: one that stays away longer is a fault

@@ -1,6 +1,6 @@
 """Early pytest plugin: the environment is complete before Django reads its settings."""
 
-from tests.servers import STACK, complete_environment
+from tests.support.servers import STACK, complete_environment
 
 
 def pytest_report_header() -> str:

@@ -1,0 +1,1 @@
+"""Programs for developers and the gate: run as `python -m tools.NAME`."""
