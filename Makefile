@@ -7,7 +7,7 @@ MANAGE := $(BIN)/python manage.py
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --no-config \
 	--no-emit-index-url --no-emit-find-links --generate-hashes --no-strip-extras --custom-compile-command "make requirements"
-CODE := alerts common devices ingest ingestcloud
+CODE := alerts common devices edge_agent ingest ingestcloud
 ARGS ?=
 # Tests wait more than they work. Each worker has servers of its own, if none are given.
 TEST_WORKERS := $(if $(DATABASE_URL),,--numprocesses 3 --dist loadfile)
@@ -27,7 +27,7 @@ help: ## list these commands
 
 .PHONY: run
 run: export WEB_CONCURRENCY := 1
-run: $(VENV)/.runtime ## set up whatever is missing and serve a demo on http://127.0.0.1:8000 (PORT=…)
+run: $(VENV)/.demo ## set up whatever is missing and serve a demo on http://127.0.0.1:8000 (PORT=…)
 	@$(BIN)/python ingestcloud/write_env.py
 	@$(MANAGE) migrate --verbosity 0
 	@$(MAKE) --no-print-directory staticfiles/staticfiles.json
@@ -80,7 +80,8 @@ bench: $(VENV)/.dev ## the benchmarks, ratios printed (ARGS=…)
 .PHONY: requirements
 requirements: $(VENV)/.dev ## compile the pinned requirements from pyproject.toml
 	$(UV_COMPILE) --output-file requirements.txt
-	$(UV_COMPILE) --extra dev --constraints requirements.txt --output-file requirements-dev.txt
+	$(UV_COMPILE) --extra demo --constraints requirements.txt --output-file requirements-demo.txt
+	$(UV_COMPILE) --extra demo --extra dev --constraints requirements.txt --output-file requirements-dev.txt
 
 # Compressing takes some ten seconds, so only where a file changed or a package may have.
 staticfiles/staticfiles.json: $(VENV)/.runtime $(shell find $(CODE) -path '*/static/*' -type f)
@@ -104,6 +105,11 @@ $(VENV)/.runtime: requirements.txt | $(VENV)/.made
 	@echo "Installing $<"
 	@$(PIP_INSTALL) -r $<
 	@touch $@
+
+$(VENV)/.demo: requirements-demo.txt | $(VENV)/.made
+	@echo "Installing $<"
+	@$(PIP_INSTALL) -r $<
+	@touch $@ $(VENV)/.runtime
 
 $(VENV)/.dev: requirements-dev.txt | $(VENV)/.made
 	@echo "Installing $<"

@@ -6,7 +6,9 @@ bad events, `"errors": [{"index", "field", "code", "detail"}]`. `code` is stable
 
 import json
 import logging
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
+from typing import Any
 
 from django.core.exceptions import PermissionDenied
 from django.db import DatabaseError, DataError, InterfaceError
@@ -47,6 +49,16 @@ def problem(
     if errors is not None:
         body["errors"] = errors
     return HttpResponse(json.dumps(body), status=status, content_type=CONTENT_TYPE, headers=headers)
+
+
+def shape_errors(
+    errors: Mapping[str, Sequence[exceptions.ErrorDetail]], index: int | None = None
+) -> Iterator[dict[str, Any]]:
+    """What a serializer found wrong, by field, as members of `errors`. `index` names the event of a batch."""
+    for field, details in errors.items():
+        field_name = None if field == "non_field_errors" else field
+        for detail in details:
+            yield {"index": index, "field": field_name, "code": detail.code, "detail": str(detail)}
 
 
 def exception_handler(exc: Exception, context: dict[str, object]) -> HttpResponse | None:

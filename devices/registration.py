@@ -16,6 +16,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from common.headers import Headers, InvalidIdempotencyKey, idempotency_key, source_address
+from common.problems import shape_errors
 from common.text import printable
 from common.transactions import TimeLimit
 from devices.authentication import InvalidProvisioningKey, ProvisioningKeyAuthentication
@@ -40,16 +41,7 @@ class InvalidRegistration(APIException):
 
     def __init__(self, errors: dict[str, list[ErrorDetail]]) -> None:
         super().__init__()
-        self.errors = [
-            {
-                "index": None,  # there is but one
-                "field": None if field == "non_field_errors" else field,
-                "code": detail.code,
-                "detail": str(detail),
-            }
-            for field, details in errors.items()
-            for detail in details
-        ]
+        self.errors = list(shape_errors(errors))
 
 
 class DeviceNameTaken(APIException):

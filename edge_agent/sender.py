@@ -21,7 +21,7 @@ from email.utils import parsedate_to_datetime
 
 import requests
 
-from devices.edge.sources import Event
+from edge_agent.sources import Event
 
 TRY_AGAIN = {408, 429, 500, 502, 503, 504}
 LONGEST_RETRY_AFTER_SECONDS = 3600.0  # a proxy with a wrong clock must not stop a device for years

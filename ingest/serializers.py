@@ -10,6 +10,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail
 
 from alerts.models import Severity
+from common.problems import shape_errors
 from devices.models import Module
 from ingest.fields import (
     ChoiceField,
@@ -153,10 +154,8 @@ class ErrorList:
         self.more = 0  # that are not listed
 
     def add(self, index: int, errors: Errors) -> None:
-        for field, details in errors.items():
-            for detail in details:
-                if len(self.listed) >= ERRORS_LISTED:
-                    self.more += 1
-                    continue
-                field_name = None if field == "non_field_errors" else field
-                self.listed.append({"index": index, "field": field_name, "code": detail.code, "detail": str(detail)})
+        for error in shape_errors(errors, index):
+            if len(self.listed) < ERRORS_LISTED:
+                self.listed.append(error)
+            else:
+                self.more += 1

@@ -20,12 +20,12 @@ from django.urls import path, re_path  # noqa: E402
 from alerts.consumers import SecurityAlertConsumer  # noqa: E402
 from alerts.logins import with_login  # noqa: E402
 from common.connections import OPERATION_SECONDS, BoundedConnection  # noqa: E402
+from common.problems import problem  # noqa: E402
 from ingest.handler import PATH, IngestHandler  # noqa: E402
 from ingest.refusals import rejection_queue  # noqa: E402
 from ingest.refused_keys import refused_keys  # noqa: E402
 from ingest.writer import writer  # noqa: E402
 from ingestcloud.pages import Pages  # noqa: E402
-from ingestcloud.problems import problem  # noqa: E402
 
 BoundedConnection.seconds = OPERATION_SECONDS  # a command may take longer, a server may not
 ingest_application = IngestHandler(problem)

@@ -14,6 +14,7 @@ from drf_spectacular.utils import (
 )
 from rest_framework import serializers
 
+from common.problems import CONTENT_TYPE
 from devices.authentication import DeviceKeyAuthentication, ProvisioningKeyAuthentication
 from devices.registration import (
     MOST_REPEATS,
@@ -26,7 +27,6 @@ from ingest import fields
 from ingest.body import INFLATE
 from ingest.serializers import KINDS
 from ingest.views import IngestView
-from ingestcloud.problems import CONTENT_TYPE
 
 
 class DeviceKeyScheme(OpenApiAuthenticationExtension):

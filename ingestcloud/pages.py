@@ -11,8 +11,8 @@ from django.conf import settings
 from django.http import HttpResponse
 
 from common.loops import PerLoop
+from common.problems import API_PREFIXES, problem
 from ingest.handler import send_response
-from ingestcloud.problems import API_PREFIXES, problem
 
 PAGES_AT_ONCE = 8
 REGISTRATIONS_AT_ONCE = 2

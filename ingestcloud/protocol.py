@@ -14,7 +14,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from ingestcloud.problems import CONTENT_TYPE
+from common.loops import PerLoop
+from common.problems import CONTENT_TYPE
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        guard = _guards.get(self.loop) or Guard(self.loop)
+        guard = guard_of(self.loop)
         if len(self.connections) > guard.most:
             self._end(TOO_MANY)
             return
@@ -133,7 +134,6 @@ class Guard:
         self.most = connections_at_most()
         self._loop = loop
         self._watched: weakref.WeakSet[BoundedProtocol] = weakref.WeakSet()
-        _guards[loop] = self
         self._look()
 
     def watch(self, connection: BoundedProtocol) -> None:
@@ -146,4 +146,4 @@ class Guard:
         self._loop.call_later(LOOK_EVERY_SECONDS, self._look)
 
 
-_guards: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Guard]" = weakref.WeakKeyDictionary()
+guard_of = PerLoop(Guard).of

@@ -84,7 +84,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "ingestcloud.problems.ProblemDetailsMiddleware",
+    "common.problems.ProblemDetailsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "ingestcloud.policy.PolicyMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -218,7 +218,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": [],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "EXCEPTION_HANDLER": "ingestcloud.problems.exception_handler",
+    "EXCEPTION_HANDLER": "common.problems.exception_handler",
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "IngestCloud",

@@ -12,10 +12,10 @@ from types import SimpleNamespace
 import pytest
 from rest_framework.exceptions import APIException, MethodNotAllowed, NotFound
 
+from common.problems import StorageUnavailable
 from devices.authentication import InvalidDeviceKey
 from ingest import errors, fields
 from ingest.models import IngestBatch, IngestEvent
-from ingestcloud.problems import StorageUnavailable
 from tests.support.events import event, log
 from tests.support.fake_site import BUSY, HANG_UP, problem
 from tests.support.live import ROOT

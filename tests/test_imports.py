@@ -7,6 +7,7 @@ import pytest
 from tests.support.live import ROOT
 
 MAY_IMPORT = {
+    "edge_agent": set(),
     "common": set(),
     "devices": {"common"},
     "alerts": {"common", "devices"},

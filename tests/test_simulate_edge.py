@@ -12,10 +12,11 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 
-from devices.edge import sources
-from devices.edge.sender import Sender
-from devices.edge.sources import LogFile, Telemetry, discover_self, make_event, sample_alerts, sample_backups
-from devices.management.commands.simulate_edge import Agent
+from edge_agent import sources
+from edge_agent.agent import Agent
+from edge_agent.program import DEFAULT_BATCHES
+from edge_agent.sender import Sender
+from edge_agent.sources import LogFile, Telemetry, discover_self, make_event, sample_alerts, sample_backups
 from ingest.serializers import EventSerializer
 from tests.support.fake_site import BUSY, HANG_UP, problem
 from tests.support.live import ROOT
@@ -334,7 +335,7 @@ class TestAgent:
         assert site.bodies[0] == site.bodies[1]
 
     def test_a_full_buffer_leaves_the_logs_where_they_are(self, site, make_sender, monkeypatch):
-        monkeypatch.setattr("devices.management.commands.simulate_edge.MOST_BUFFERED", 1)
+        monkeypatch.setattr("edge_agent.agent.MAX_BUFFERED_EVENTS", 1)
         sender = make_sender(backoff=0.2, longest_backoff=0.2)
         sender.add(numbered(1))
         site.answers += [HANG_UP]
@@ -397,7 +398,7 @@ class TestCommand:
         assert terminal.getvalue().endswith("0 buffered, 0 refused\n")
 
     def test_ctrl_c_ends_it_with_a_summary(self, site):
-        command = [sys.executable, "manage.py", "simulate_edge", "--url", site.url, "--key", "dvc_x"]
+        command = [sys.executable, "manage.py", "simulate_edge", "--url", site.url, "--key", "dvc_x", "--batches", "0"]
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as agent:
             assert "→ 204 in" in agent.stdout.readline()
             agent.send_signal(signal.SIGINT)
@@ -412,7 +413,29 @@ class TestCommand:
         with pytest.raises(CommandError, match="Can't send to ftp:"):
             call_command("simulate_edge", "--url", "ftp://x", "--key", "dvc_x", "--batches", "1", stdout=StringIO())
 
-    @pytest.mark.parametrize("option", ["--interval", "--batches", "--batch-size"])
+    @pytest.mark.parametrize("option", ["--interval", "--batch-size"])
     def test_it_refuses_numbers_that_make_no_sense(self, site, option):
         with pytest.raises(CommandError, match="above zero"):
             self.simulate(site, "--key", "dvc_x", option, "0")
+
+    @pytest.mark.parametrize("option", ["--batches", "--alerts", "--backups"])
+    def test_it_refuses_negative_numbers(self, site, option):
+        with pytest.raises(CommandError, match="must not be negative"):
+            self.simulate(site, "--key", "dvc_x", f"{option}=-1")
+
+    def test_it_ends_by_itself(self, site):
+        self.simulate(site, "--key", "dvc_x")
+        assert len(site.bodies) >= DEFAULT_BATCHES
+
+    def test_it_runs_without_the_server(self, site):
+        options = ["--url", site.url, "--key", "dvc_x", "--batches", "1"]
+        code = "import sys; from edge_agent.__main__ import main; main(); print(sorted(sys.modules))"
+        done = subprocess.run([sys.executable, "-c", code, *options], cwd=ROOT, capture_output=True, text=True)
+        assert "→ 204 in" in done.stdout, done.stderr
+        assert "'django'" not in done.stdout
+        site.answers += [problem(401, "invalid_device_key")]
+        refused = subprocess.run(
+            [sys.executable, "-m", "edge_agent", *options], cwd=ROOT, capture_output=True, text=True
+        )
+        assert "not delivered: 401 invalid_device_key" in refused.stderr
+        assert refused.returncode == 1
