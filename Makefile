@@ -7,7 +7,7 @@ MANAGE := $(BIN)/python manage.py
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --no-config \
 	--no-emit-index-url --no-emit-find-links --generate-hashes --no-strip-extras --custom-compile-command "make requirements"
-CODE := alerts common devices edge_agent ingest ingestcloud
+CODE := alerts common devices edge_agent ingest ingestcloud tenants
 ARGS ?=
 # Tests wait more than they work. Each worker has servers of its own, if none are given.
 TEST_WORKERS := $(if $(DATABASE_URL),,--numprocesses 3 --dist loadfile)

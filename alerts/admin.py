@@ -11,7 +11,9 @@ from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesCheckboxFilter
 
 from alerts.models import SecurityAlert, Severity, Status
-from devices.admin_tools import BoundedAdmin, ReceivedFilter, RelatedFilter, badge
+from tenants.admin.bounded import BoundedAdmin, ReceivedFilter
+from tenants.admin.display import badge
+from tenants.admin.pages import RelatedFilter
 
 SEVERITIES = {
     Severity.CRITICAL: "danger",

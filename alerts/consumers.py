@@ -15,8 +15,8 @@ from alerts.hub import Hint, hub
 from alerts.logins import database_failed, login_of, user_of
 from alerts.models import SecurityAlert
 from alerts.representation import represent
-from devices.isolation import acting_as
-from devices.models import Tenant
+from tenants.isolation import acting_as
+from tenants.models import Tenant
 
 logger = logging.getLogger(__name__)
 

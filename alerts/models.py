@@ -2,7 +2,8 @@
 
 from django.db import models
 
-from devices.models import Device, Tenant
+from devices.models import SentByDevice
+from tenants.models import TenantOwnedQuerySet
 
 
 class Severity(models.TextChoices):
@@ -19,13 +20,7 @@ class Status(models.TextChoices):
     RESOLVED = "resolved"
 
 
-class SecurityAlertQuerySet(models.QuerySet["SecurityAlert"]):
-    def for_user(self, user) -> "SecurityAlertQuerySet":
-        """The alerts `user` may see: all for a superuser, else those of the tenants they are a member of."""
-        if user.is_authenticated and user.is_active and user.is_superuser:
-            return self
-        return self.filter(tenant__in=Tenant.objects.for_user(user))
-
+class SecurityAlertQuerySet(TenantOwnedQuerySet):
     def open(self) -> "SecurityAlertQuerySet":
         return self.filter(status=Status.OPEN)
 
@@ -34,18 +29,12 @@ class SecurityAlertQuerySet(models.QuerySet["SecurityAlert"]):
         return self.order_by("-id").values_list("id", flat=True).first() or 0
 
 
-class SecurityAlert(models.Model):
+class SecurityAlert(SentByDevice):
     """A stored security event.
 
     Ids grow in commit order (see `alerts.storage`), so "all after id N" has no gaps.
     """
 
-    tenant = models.ForeignKey(
-        Tenant, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
-    )
-    device = models.ForeignKey(
-        Device, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
-    )
     batch_id = models.BigIntegerField()
     timestamp = models.DateTimeField(help_text="The device's clock.")
     received_at = models.DateTimeField(help_text="Our clock.")
@@ -56,7 +45,7 @@ class SecurityAlert(models.Model):
     description = models.TextField(blank=True)
     status = models.CharField(max_length=12, choices=Status.choices, default=Status.OPEN)
 
-    objects = SecurityAlertQuerySet.as_manager()
+    objects = SecurityAlertQuerySet.as_manager()  # type: ignore[misc]  # the stubs make it an instance variable
 
     class Meta:
         db_table = "security_alerts"

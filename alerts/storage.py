@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from alerts.models import Status
-from devices.models import Device, Tenant
+from devices.models import Device
+from tenants.models import Tenant
 
 # Held from the first id taken to the commit: without it ids would not be in commit order, and a
 # reader of "all after id N" could be past an alert that is not visible yet. SQLite has one writer anyway.

@@ -8,7 +8,7 @@ from django.views.decorators.http import require_GET
 
 from alerts.models import SecurityAlert, SecurityAlertQuerySet, Severity
 from alerts.representation import represent
-from devices.models import Tenant
+from tenants.models import Tenant
 
 RECENT = 200
 LOOKED_THROUGH = 5000  # for what is critical and still open: older than that it is found in the admin

@@ -71,7 +71,7 @@ def batch500_vs_plain() -> list[float]:
 
 FILL = """
 WITH devices AS (
-  SELECT array_agg(id ORDER BY id) AS ids, array_agg(tenant_id ORDER BY id) AS tenants FROM devices_device)
+  SELECT array_agg(id ORDER BY id) AS ids, array_agg(tenant_id ORDER BY id) AS tenants FROM devices)
 INSERT INTO ingest_events (tenant_id, device_id, batch_id, kind, timestamp, data, received_at)
 SELECT tenants[1 + n %% 16], ids[1 + n %% 16], n / 500,
        (ARRAY['telemetry', 'telemetry', 'log', 'discovery', 'backup_event'])[1 + n %% 5],
@@ -89,7 +89,7 @@ FILL_ALERTS = """
 INSERT INTO security_alerts
        (tenant_id, device_id, batch_id, timestamp, received_at, title, severity, description, status)
 SELECT tenant_id, id, n, now(), now(), 'Port scan', 'high', 'SYN scan on 256 ports', 'open'
-  FROM devices_device, generate_series(1, %s) AS n
+  FROM devices, generate_series(1, %s) AS n
 """
 
 

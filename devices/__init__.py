@@ -1,1 +1,1 @@
-"""Who may send: tenants, their modules and members, devices and device keys."""
+"""Who may send: devices and their keys."""

@@ -10,7 +10,8 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from devices.keys import key_digest
-from devices.models import Device, DeviceKey, ProvisioningKey, Tenant
+from devices.models import Device, DeviceKey, ProvisioningKey
+from tenants.models import Tenant
 
 KNOWN_FOR = 10.0  # seconds that a key found is trusted without asking the database again
 KNOWN_AT_MOST = 10_000

@@ -9,6 +9,8 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
+from tenants.models import TenantOwnedQuerySet
+
 PREFIX_LENGTH = 12
 
 
@@ -23,7 +25,7 @@ def usable_at(moment: datetime, path: str = "") -> Q:
     return endless_or_later & Q(**{f"{path}revoked_at": None})
 
 
-class KeyQuerySet(models.QuerySet[Any]):
+class KeyQuerySet(TenantOwnedQuerySet):
     def usable(self, now: datetime | None = None) -> Self:
         return self.filter(usable_at(now or timezone.now()))
 

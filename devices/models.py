@@ -1,81 +1,21 @@
-"""Tenants, their modules and members, devices, and the keys of both."""
+"""Devices, the keys they send with, and the keys they register with."""
 
 from datetime import datetime, timedelta
 
-from django.conf import settings
-from django.core.validators import MaxValueValidator, MinValueValidator
+from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
 from common.text import printable
 from devices.keys import Key, KeyQuerySet
+from tenants.models import Tenant, TenantOwned, TenantOwnedQuerySet
 
 ONLINE_WITHIN = timedelta(minutes=5)
 LAST_USE_EVERY = timedelta(minutes=1)
 
 
-class Module(models.TextChoices):
-    """What a tenant can have switched on."""
-
-    VPN = "vpn", "VPN"
-    SECURITY = "security", "Security"
-    BACKUP = "backup", "Backup"
-
-
-class TenantQuerySet(models.QuerySet["Tenant"]):
-    def for_user(self, user) -> "TenantQuerySet":
-        """The tenants whose alerts `user` may see: all for a superuser, else those they are a member of."""
-        if not user.is_authenticated or not user.is_active:
-            return self.none()
-        return self if user.is_superuser else self.filter(members=user)
-
-
-class Tenant(models.Model):
-    """A customer: the wall that no event, alert or analyst crosses."""
-
-    slug = models.SlugField(max_length=64, unique=True, help_text="Short name used in commands and filters.")
-    name = models.CharField(max_length=200, validators=[printable])
-    vpn_enabled = models.BooleanField("VPN module", default=False)
-    security_enabled = models.BooleanField("Security module", default=False)
-    backup_enabled = models.BooleanField(
-        "Backup module", default=False, help_text="Without it, batches with backup events are answered 403."
-    )
-    retention_days = models.PositiveIntegerField(
-        "keep for days",
-        null=True,
-        blank=True,
-        validators=[MinValueValidator(1), MaxValueValidator(36_500)],
-        help_text="Events, and alerts that are resolved, are deleted this many days after they arrived. Empty: never.",
-    )
-    members = models.ManyToManyField(
-        settings.AUTH_USER_MODEL,
-        related_name="tenants",
-        blank=True,
-        help_text="Analysts who see this tenant's alerts. Superusers see every tenant.",
-    )
-    created_at = models.DateTimeField(auto_now_add=True)
-
-    objects = TenantQuerySet.as_manager()
-
-    class Meta:
-        ordering = ["slug"]
-
-    def __str__(self) -> str:
-        return self.name
-
-    def has_module(self, module: str) -> bool:
-        return getattr(self, f"{module}_enabled")
-
-    def enable_module(self, module: str) -> None:
-        setattr(self, f"{module}_enabled", True)
-
-    @property
-    def modules(self) -> list[Module]:
-        return [module for module in Module if self.has_module(module)]
-
-
-class DeviceQuerySet(models.QuerySet["Device"]):
+class DeviceQuerySet(TenantOwnedQuerySet):
     def seen(self, device_ids, now: datetime) -> None:
         """Note that devices sent something, in one update and at most once a minute each."""
         stale = Q(last_seen_at=None) | Q(last_seen_at__lt=now - LAST_USE_EVERY)
@@ -113,8 +53,9 @@ class Device(models.Model):
     objects = DeviceQuerySet.as_manager()
 
     class Meta:
+        db_table = "devices"
         ordering = ["tenant__slug", "name"]
-        constraints = [models.UniqueConstraint(fields=["tenant", "name"], name="device_name_unique_in_tenant")]
+        constraints = [models.UniqueConstraint(fields=["tenant", "name"], name="devices_name_unique_in_tenant")]
 
     def __str__(self) -> str:
         return self.name
@@ -124,7 +65,20 @@ class Device(models.Model):
         return self.last_seen_at is not None and self.last_seen_at > timezone.now() - ONLINE_WITHIN
 
 
+class SentByDevice(TenantOwned):
+    """A row that a device sent, in a table that grows with every batch. No key is checked, as in TenantOwned."""
+
+    device = models.ForeignKey(
+        Device, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
+    )
+
+    class Meta(TenantOwned.Meta):
+        abstract = True
+
+
 class DeviceKeyQuerySet(KeyQuerySet):
+    tenant_path = "device__tenant"
+
     def used(self, key_ids, now: datetime) -> None:
         """Note that keys were used, in one update and at most once a minute each."""
         stale = Q(last_used_at=None) | Q(last_used_at__lt=now - LAST_USE_EVERY)
@@ -143,6 +97,9 @@ class DeviceKey(Key):
     device = models.ForeignKey(Device, on_delete=models.PROTECT, related_name="keys")
 
     objects = DeviceKeyQuerySet.as_manager()
+
+    class Meta(Key.Meta):
+        db_table = "device_keys"
 
     @property
     def owner(self) -> Device:
@@ -197,6 +154,9 @@ class ProvisioningKey(Key):
     use_count = models.PositiveIntegerField(default=0, editable=False)
 
     objects = ProvisioningKeyQuerySet.as_manager()
+
+    class Meta(Key.Meta):
+        db_table = "provisioning_keys"
 
     @property
     def owner(self) -> Tenant:

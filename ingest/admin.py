@@ -13,9 +13,11 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesCheckboxFilter, TextFilter
 
-from devices.admin_tools import BoundedAdmin, ReceivedFilter, RelatedFilter, badge, first_id, related
 from ingest import admin_rejected  # noqa: F401  it registers its own
 from ingest.models import IngestBatch, IngestEvent, Kind
+from tenants.admin.bounded import BoundedAdmin, ReceivedFilter, first_id
+from tenants.admin.display import badge, related
+from tenants.admin.pages import RelatedFilter
 
 SUMMARY_LENGTH = 160
 NEAR = 100_000  # ids; some thirty writers at work with 3,000 events each

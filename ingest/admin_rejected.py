@@ -18,9 +18,11 @@ from unfold.contrib.filters.admin import AllValuesCheckboxFilter
 from unfold.decorators import action
 from unfold.enums import ActionVariant
 
-from devices.admin_tools import RelatedFilter, SentByDevices, badge, exact, page
 from ingest.models import RejectedBatch
 from ingest.rejections import oldest_kept, send_again
+from tenants.admin.bounded import SentByDevices
+from tenants.admin.display import badge, exact
+from tenants.admin.pages import RelatedFilter, page
 
 SHOWN = 20_000  # characters of a body, and
 ERRORS_SHOWN = 20

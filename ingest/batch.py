@@ -13,11 +13,12 @@ from django.conf import settings
 from rest_framework.exceptions import ErrorDetail
 
 from alerts.storage import NewAlert
-from devices.models import DeviceKey, Module
+from devices.models import DeviceKey
 from ingest.decoder import Event, decode_events
 from ingest.errors import InvalidEvents, MalformedBatch, ModuleDisabled, TooManyEvents, TooManyValues
 from ingest.models import Kind
 from ingest.serializers import KINDS, ErrorList, Errors, check_event
+from tenants.models import Module
 
 MANY_VALUES = 100_000  # JSON values that a batch may have, and more where it may have more than a thousand events:
 VALUES_AN_EVENT = 100

@@ -2,7 +2,7 @@
 
 from django.db import models
 
-from devices.models import Device, Tenant
+from devices.models import SentByDevice
 
 
 class Kind(models.TextChoices):
@@ -13,15 +13,9 @@ class Kind(models.TextChoices):
     BACKUP_EVENT = "backup_event"
 
 
-class IngestBatch(models.Model):
+class IngestBatch(SentByDevice):
     """One acknowledged request. A repeat is known by the device's name for the batch, or without one by its bytes."""
 
-    tenant = models.ForeignKey(
-        Tenant, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
-    )
-    device = models.ForeignKey(
-        Device, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
-    )
     digest = models.BinaryField(max_length=32, help_text="SHA-256 of the inflated body.")
     event_count = models.PositiveIntegerField("events")
     alert_count = models.PositiveIntegerField("alerts")
@@ -52,18 +46,12 @@ class IngestBatch(models.Model):
         return f"batch {self.pk}"
 
 
-class RejectedBatch(models.Model):
+class RejectedBatch(SentByDevice):
     """What a device sent and we did not store, for a day, so that staff can see why and send it again.
 
     The same body refused for the same reason is one row, however often it comes.
     """
 
-    tenant = models.ForeignKey(
-        Tenant, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
-    )
-    device = models.ForeignKey(
-        Device, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
-    )
     source = models.GenericIPAddressField(null=True, help_text="The address the request came from.")
     status = models.PositiveSmallIntegerField(
         help_text="Of the answer. 200: the other events of the batch were stored."
@@ -108,19 +96,13 @@ class RefusedKeyCount(models.Model):
         return f"{self.requests} in the hour of {self.hour:%Y-%m-%d %H:%M}"
 
 
-class IngestEvent(models.Model):
+class IngestEvent(SentByDevice):
     """One event as the device sent it.
 
-    The foreign keys are not checked by the database and there is one index beside the primary
-    key: each costs more than all of our own work (docs/architecture.md has the figures).
+    There is one index beside the primary key: each costs more than all of our own work (docs/architecture.md has the
+    figures).
     """
 
-    tenant = models.ForeignKey(
-        Tenant, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
-    )
-    device = models.ForeignKey(
-        Device, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
-    )
     batch = models.ForeignKey(
         IngestBatch, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
     )

@@ -29,10 +29,10 @@ class TableBusy(Exception):  # noqa: N818  the standard term is lock_not_availab
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """A table with the events received from `start` (None: whenever) until before `end`."""
+    """A table with the events received from `start` until before `end`."""
 
     name: str
-    start: datetime | None
+    start: datetime
     end: datetime
 
 
@@ -53,13 +53,9 @@ def partitions() -> list[Partition]:
             [TABLE],
         )
         # Without a bound: it is being dropped at this moment.
-        bounds = [(name, re.findall(r"MINVALUE|'([^']+)'", bound or "")) for name, bound in cursor.fetchall()]
-    found = [Partition(name, _moment(both[0]), datetime.fromisoformat(both[1])) for name, both in bounds if both]
+        bounds = [(name, re.findall(r"'([^']+)'", bound or "")) for name, bound in cursor.fetchall()]
+    found = [Partition(name, *map(datetime.fromisoformat, both)) for name, both in bounds if both]
     return sorted(found, key=lambda partition: partition.end)
-
-
-def _moment(bound: str) -> datetime | None:
-    return datetime.fromisoformat(bound) if bound else None
 
 
 def make_ahead(now: datetime) -> list[str]:

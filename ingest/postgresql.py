@@ -13,9 +13,9 @@ from psycopg import Cursor
 from psycopg.types.json import Jsonb
 
 from alerts.storage import COLUMNS, ORDER_LOCK, NewAlert
-from devices.models import Module
 from ingest.batch import Batch, Inserted
 from ingest.decoder import Event
+from tenants.models import Module
 
 
 class _Row(msgspec.Struct):
@@ -54,10 +54,10 @@ WITH given AS MATERIALIZED (
     FROM jsonb_to_recordset(%s) AS batch (
       number integer, key_id bigint, device_id bigint, hex_digest text, byte_count integer,
       source inet, received_at timestamptz, idempotency_key text, modules text[], events jsonb, alerts jsonb)
-    LEFT JOIN devices_devicekey AS key
+    LEFT JOIN device_keys AS key
       ON key.id = key_id AND key.revoked_at IS NULL AND (key.expires_at IS NULL OR key.expires_at > received_at)
-    LEFT JOIN devices_device AS device ON device.id = key.device_id
-    LEFT JOIN devices_tenant AS tenant ON tenant.id = device.tenant_id
+    LEFT JOIN devices AS device ON device.id = key.device_id
+    LEFT JOIN tenants AS tenant ON tenant.id = device.tenant_id
 ), good AS MATERIALIZED (
   SELECT DISTINCT ON (device_id, coalesce(idempotency_key, ''), unnamed) *
     FROM (SELECT *, CASE WHEN idempotency_key IS NULL THEN digest END AS unnamed FROM given) AS given

@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 from django.db.models import Max, Model, QuerySet
 
 from alerts.models import SecurityAlert, Status
-from devices.models import Tenant
 from ingest.models import IngestBatch, IngestEvent
 from ingest.partitions import Partition, drop, partitions
+from tenants.models import Tenant
 
 STEP = 5000  # rows that one transaction deletes, so that nobody waits for it
 LATE = timedelta(days=1)  # after its end a partition may still be written to: an event is dated when it arrives

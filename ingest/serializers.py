@@ -11,7 +11,6 @@ from rest_framework.exceptions import ErrorDetail
 
 from alerts.models import Severity
 from common.problems import shape_errors
-from devices.models import Module
 from ingest.fields import (
     ChoiceField,
     Int64Field,
@@ -23,6 +22,7 @@ from ingest.fields import (
     TimestampField,
 )
 from ingest.models import Kind
+from tenants.models import Module
 
 ERRORS_LISTED = 100  # of a batch; the others are counted
 

@@ -12,8 +12,9 @@ import msgspec
 from django.db import connection, transaction
 
 from alerts.storage import COLUMNS, NewAlert
-from devices.models import DeviceKey, Module
+from devices.models import DeviceKey
 from ingest.batch import Batch, Inserted
+from tenants.models import Module
 
 BATCH_COLUMNS = (
     "tenant_id", "device_id", "digest", "event_count", "alert_count", "byte_count", "source", "received_at",

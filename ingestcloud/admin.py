@@ -17,11 +17,13 @@ from unfold.sites import UnfoldAdminSite
 
 from alerts.admin import SecurityAlertAdmin
 from alerts.models import SecurityAlert, Severity, Status
-from devices.admin_tools import COUNT_TO, StaffPages, ago, link_to
-from devices.models import ONLINE_WITHIN, Device, DeviceKey, Tenant
+from devices.models import ONLINE_WITHIN, Device, DeviceKey
 from ingest.models import IngestBatch, RefusedKeyCount, RejectedBatch
 from ingest.rejections import oldest_kept
 from ingestcloud.unfold import may_look_at
+from tenants.admin.bounded import COUNT_TO
+from tenants.admin.display import ago, link_to
+from tenants.admin.pages import StaffPages
 
 admin.site.index_title = "Overview"
 admin.site.unregister(User)
@@ -106,7 +108,7 @@ def newest_alerts(request: HttpRequest) -> dict[str, Any]:
 
 def devices_online(request: HttpRequest) -> Figure:
     limit = timezone.now() - ONLINE_WITHIN
-    devices = Device.objects.filter(tenant__in=Tenant.objects.for_user(request.user))
+    devices = Device.objects.for_user(request.user)
     counts = devices.aggregate(all=Count("pk"), online=Count("pk", filter=Q(last_seen_at__gt=limit)))
     url = reverse("admin:devices_device_changelist", query={"online": "yes"})
     return Figure("Devices online", f"{counts['online']} of {counts['all']}", url)
@@ -124,24 +126,20 @@ def open_alerts(request: HttpRequest) -> Figure:
 
 def expiring_keys(request: HttpRequest) -> Figure:
     now = timezone.now()
-    keys = DeviceKey.objects.usable(now).filter(device__tenant__in=Tenant.objects.for_user(request.user))
+    keys = DeviceKey.objects.usable(now).for_user(request.user)
     count = keys.filter(expires_at__lt=now + EXPIRING_WITHIN).count()
     url = reverse("admin:devices_devicekey_changelist", query={"state": "active", "o": "6"})
     return Figure(f"Keys that expire in {EXPIRING_WITHIN.days} days", str(count), url)
 
 
 def last_batch(request: HttpRequest) -> Figure:
-    batches = IngestBatch.objects.order_by("-pk")
-    if not request.user.is_superuser:
-        batches = batches.filter(tenant__in=Tenant.objects.for_user(request.user))
+    batches = IngestBatch.objects.for_user(request.user).order_by("-pk")
     received_at = batches.values_list("received_at", flat=True).first()
     return Figure("Last batch", ago(received_at), reverse("admin:ingest_ingestbatch_changelist"))
 
 
 def rejected_batches(request: HttpRequest) -> Figure:
-    kept = RejectedBatch.objects.filter(received_at__gte=oldest_kept(timezone.now()))
-    if not request.user.is_superuser:
-        kept = kept.filter(tenant__in=Tenant.objects.for_user(request.user))
+    kept = RejectedBatch.objects.for_user(request.user).filter(received_at__gte=oldest_kept(timezone.now()))
     return Figure("Rejected batches", str(kept.count()), reverse("admin:ingest_rejectedbatch_changelist"))
 
 

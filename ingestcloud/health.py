@@ -62,7 +62,7 @@ _BEHIND = (
 
 def _tables_with_sequences() -> list[str]:
     """Those of our own models; their names need no quotes."""
-    ours = ("devices", "alerts", "ingest")
+    ours = ("tenants", "devices", "alerts", "ingest")
     return [
         model._meta.db_table for app in ours for model in apps.get_app_config(app).get_models(include_auto_created=True)
     ]

@@ -5,7 +5,7 @@ from django.db import InterfaceError, InternalError, OperationalError
 from django.http import HttpRequest, HttpResponse
 
 from common.sessions import note_use
-from devices.isolation import unavailable
+from tenants.isolation import unavailable
 
 
 class SessionMiddleware(DjangoSessionMiddleware):

@@ -44,7 +44,7 @@ UNFOLD = {
     "SITE_FAVICONS": [
         {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("alerts/favicon.svg")},
     ],
-    "STYLES": [lambda request: static("devices/admin.css")],
+    "STYLES": [lambda request: static("ingestcloud/admin.css")],
     "SHOW_VIEW_ON_SITE": False,
     "SHOW_BACK_BUTTON": True,
     "COLORS": {
@@ -83,7 +83,7 @@ UNFOLD = {
                 "title": "Fleet",
                 "separator": True,
                 "items": [
-                    page("Tenants", "domain", "devices.tenant"),
+                    page("Tenants", "domain", "tenants.tenant"),
                     page("Devices", "router", "devices.device"),
                     page("Device keys", "key", "devices.devicekey"),
                     page("Provisioning keys", "vpn_key", "devices.provisioningkey"),

@@ -21,9 +21,10 @@ from django.utils import timezone
 
 from alerts.models import SecurityAlert
 from devices.authentication import known_keys
-from devices.models import Device, DeviceKey, ProvisioningKey, Tenant
+from devices.models import Device, DeviceKey, ProvisioningKey
 from ingest.models import IngestBatch, IngestEvent, RejectedBatch
 from ingestcloud.login import logins
+from tenants.models import Tenant
 from tests.support.fake_site import Site
 from tests.support.live import ROOT, Server
 

@@ -10,7 +10,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from alerts.models import SecurityAlert
-from devices.models import Device, DeviceKey, Tenant
+from devices.models import Device, DeviceKey
+from tenants.models import Tenant
 from tests.support.admin_pages import list_of, page_of, rows_shown
 
 pytestmark = pytest.mark.django_db
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.django_db
 PLAINTEXT = re.compile(r"dvc_[\w-]{43}")
 HOSTILE = {"message": "</pre><script>alert('x')</script>", "city": "Zürich"}
 LISTS = [
-    "devices_tenant", "devices_device", "devices_devicekey", "devices_provisioningkey", "alerts_securityalert",
+    "tenants_tenant", "devices_device", "devices_devicekey", "devices_provisioningkey", "alerts_securityalert",
     "ingest_ingestevent", "ingest_ingestbatch", "auth_user", "auth_group",
 ]  # fmt: skip
 
@@ -138,7 +139,7 @@ def test_staff_cannot_add_a_device_to_a_tenant_of_others(staff, make_tenant):
 
 def test_who_adds_a_tenant_sees_it(staff):
     client = staff("add_tenant", "view_tenant")
-    client.post(reverse("admin:devices_tenant_add"), {"name": "New", "slug": "new"})
+    client.post(reverse("admin:tenants_tenant_add"), {"name": "New", "slug": "new"})
     assert rows_shown(client.get(list_of(Tenant))) == [Tenant.objects.get().pk]
 
 

@@ -201,7 +201,7 @@ def admin(db) -> Client:
 
 
 LISTS = {
-    "devices_tenant": ["module"],
+    "tenants_tenant": ["module"],
     "devices_device": ["tenant__id__exact", "online", "type"],
     "devices_devicekey": ["state", "device__id__exact"],
     "alerts_securityalert": ["tenant__id__exact", "device__id__exact", "severity__exact", "status__exact"],

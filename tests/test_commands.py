@@ -11,9 +11,10 @@ from django.core.management import CommandError, call_command
 from dotenv import dotenv_values
 
 from alerts.models import SecurityAlert
-from devices.models import Device, DeviceKey, Module, Tenant
+from devices.models import Device, DeviceKey
 from ingest.models import IngestEvent
 from ingestcloud.write_env import write_env
+from tenants.models import Module, Tenant
 
 pytestmark = pytest.mark.django_db
 

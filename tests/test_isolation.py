@@ -19,11 +19,12 @@ from django.test import Client
 from django.urls import reverse
 
 from alerts.models import SecurityAlert
-from devices.admin_tools import TenantScoped
-from devices.isolation import PEOPLE, acting_as, as_ourselves
-from devices.models import Device, DeviceKey, ProvisioningKey, Tenant
-from devices.tenant_tables import SHARED, CreateTenantTable
+from devices.models import Device, DeviceKey, ProvisioningKey
 from ingest.models import IngestBatch, IngestEvent, RejectedBatch
+from tenants.admin.pages import TenantScoped
+from tenants.isolation import PEOPLE, acting_as, bypass_isolation
+from tenants.models import Membership, Role, Tenant
+from tenants.tables import SHARED, CreateTenantTable
 from tests.support.admin_pages import list_of, page_of
 from tests.support.assertions import assert_problem
 from tests.support.events import alert, log
@@ -122,12 +123,12 @@ def test_every_table_with_a_tenant_has_a_policy_and_no_other_may_be_used():
         usable = {name for (name,) in cursor.fetchall()}
     assert protected == tables_with_a_tenant()
     assert protected > {model._meta.db_table for model in ISOLATED}
-    assert usable == protected | SHARED.keys()
+    assert usable == protected | SHARED.keys() | {"refused_key_counts"}
 
 
 @servers_only
 def test_a_new_table_with_a_tenant_comes_with_its_policy(ours, theirs):
-    tenant = ("tenant", models.ForeignKey("devices.Tenant", models.CASCADE))
+    tenant = ("tenant", models.ForeignKey("tenants.Tenant", models.CASCADE))
     operation = CreateTenantTable("Note", [("id", models.BigAutoField(primary_key=True)), tenant])
     before = ProjectState.from_apps(apps)
     after = before.clone()
@@ -146,7 +147,7 @@ def test_a_new_table_with_a_tenant_comes_with_its_policy(ours, theirs):
 @servers_only
 def test_nobody_sees_the_members_of_others(ours, theirs):
     with acting_as(ours.user):
-        assert [each.user for each in Tenant.members.through.objects.all()] == [ours.user]
+        assert [each.user for each in Membership.objects.all()] == [ours.user]
 
 
 @servers_only
@@ -164,10 +165,10 @@ def test_a_partition_is_not_a_way_around(ours, theirs):
 def test_acting_as_somebody_ends_with_its_block_also_within_a_transaction(ours, theirs):
     with transaction.atomic():
         with acting_as(ours.user):
-            with as_ourselves():
+            with bypass_isolation():
                 assert Device.objects.count() == 2
             assert Device.objects.count() == 1
-            with pytest.raises(LookupError), as_ourselves():
+            with pytest.raises(LookupError), bypass_isolation():
                 raise LookupError
             assert Device.objects.count() == 1
         assert Device.objects.count() == 2
@@ -202,9 +203,9 @@ def test_a_database_user_that_may_make_no_roles_is_told_what_to_do(plain_user, d
     assert manage("migrate").returncode == 0
     assert manage("create_tenant", "acme").returncode == 0
     with psycopg.connect(url) as as_people:
-        assert as_people.execute("SELECT count(*) FROM devices_tenant").fetchone() == (1,)
+        assert as_people.execute("SELECT count(*) FROM tenants").fetchone() == (1,)
         as_people.execute("SET ROLE ingestcloud_people")
-        assert as_people.execute("SELECT count(*) FROM devices_tenant").fetchone() == (0,)
+        assert as_people.execute("SELECT count(*) FROM tenants").fetchone() == (0,)
 
 
 # The admin
@@ -291,17 +292,41 @@ def test_users_and_groups_are_for_superusers_alone(model, ours, theirs):
 
 def test_staff_are_offered_no_users_and_make_nobody_a_member(ours, theirs):
     client = ours.client()
-    query = {"app_label": "devices", "model_name": "tenant", "field_name": "members", "term": ""}
+    query = {"app_label": "tenants", "model_name": "membership", "field_name": "user", "term": ""}
     assert client.get(reverse("admin:autocomplete"), query).status_code == 403
     page = client.get(page_of(ours.tenant)).text
     assert "ours-staff" in page
     assert "theirs-" not in page
-    for members in ([theirs.user.pk, ours.user.pk], []):
-        form = {"slug": "ours", "name": "renamed", "members": members}
+    membership = ours.tenant.memberships.get()
+    kept = {"memberships-0-id": membership.pk, "memberships-0-user": ours.user.pk, "memberships-0-role": "analyst"}
+    added = {"memberships-1-user": theirs.user.pk, "memberships-1-role": "viewer"}
+    for members in (kept | added, kept | {"memberships-0-role": "admin"}, kept | {"memberships-0-DELETE": "on"}):
+        counts = {"memberships-TOTAL_FORMS": 2, "memberships-INITIAL_FORMS": 1}
+        form = {"slug": "ours", "name": "renamed", "members": [theirs.user.pk], **counts, **members}
         assert client.post(page_of(ours.tenant), form).status_code == 302
     ours.tenant.refresh_from_db()
     assert ours.tenant.name == "renamed"
-    assert list(ours.tenant.members.all()) == [ours.user]
+    assert list(ours.tenant.memberships.values_list("user", "role")) == [(ours.user.pk, Role.ANALYST)]
+
+
+def test_superusers_add_and_remove_members_on_the_tenants_page(ours, theirs):
+    superuser = Client()
+    superuser.force_login(User.objects.create_superuser("root"))
+    membership = ours.tenant.memberships.get()
+    form = {
+        "slug": "ours", "name": "ours", "memberships-TOTAL_FORMS": 2, "memberships-INITIAL_FORMS": 1,
+        "memberships-0-id": membership.pk, "memberships-0-tenant": ours.tenant.pk,
+        "memberships-0-user": ours.user.pk, "memberships-0-role": "admin",
+        "memberships-1-user": theirs.user.pk, "memberships-1-role": "viewer",
+    }  # fmt: skip
+    assert superuser.post(page_of(ours.tenant), form).status_code == 302
+    assert set(ours.tenant.memberships.values_list("user", "role")) == {
+        (ours.user.pk, Role.ADMIN),
+        (theirs.user.pk, Role.VIEWER),
+    }
+    form |= {"memberships-TOTAL_FORMS": 1, "memberships-0-DELETE": "on"}
+    assert superuser.post(page_of(ours.tenant), form).status_code == 302
+    assert [member.user for member in ours.tenant.memberships.all()] == [theirs.user]
 
 
 def test_a_user_is_not_deleted_with_what_they_did(ours):
@@ -334,9 +359,9 @@ def test_staff_are_offered_nothing_of_others(ours, theirs):
 
 
 def test_a_tenants_slug_is_taken_for_everybody(ours, theirs):
-    page = ours.client().post(reverse("admin:devices_tenant_add"), {"slug": "theirs", "name": "x"})
+    page = ours.client().post(reverse("admin:tenants_tenant_add"), {"slug": "theirs", "name": "x"})
     assert page.context["errors"]
-    assert ours.client().post(reverse("admin:devices_tenant_add"), {"slug": "new", "name": "x"}).status_code == 302
+    assert ours.client().post(reverse("admin:tenants_tenant_add"), {"slug": "new", "name": "x"}).status_code == 302
     assert set(Tenant.objects.for_user(ours.user).values_list("slug", flat=True)) == {"ours", "new"}
 
 

@@ -6,7 +6,6 @@ import sys
 import threading
 from datetime import timedelta
 from io import StringIO
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -16,9 +15,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from alerts.models import SecurityAlert
-from devices.models import Tenant
 from ingest import partitions
 from ingest.models import IngestBatch, IngestEvent
+from tenants.models import Tenant
 from tests.support.events import log
 from tests.support.live import ROOT, test_database_url
 from tests.support.servers import servers_only
@@ -232,40 +231,3 @@ def test_twice_at_once_is_as_good_as_once(old_partitions, store_event, tenant):
     assert [process.communicate()[1] for process in both] == [b"", b""]
     assert [process.returncode for process in both] == [0, 0]
     assert not IngestEvent.objects.exists()
-
-
-@servers_only
-@pytest.mark.django_db(transaction=True)
-def test_events_of_before_there_were_partitions_are_kept():
-    """The migration of an installation that is at work: on a database of its own."""
-    with connection._nodb_cursor() as cursor:
-        cursor.execute("CREATE DATABASE upgraded")
-    url = urlsplit(os.environ["DATABASE_URL"])._replace(path="/upgraded").geturl()
-
-    def manage(*arguments: str, given: str = "") -> str:
-        command = [sys.executable, "manage.py", *arguments]
-        environment = os.environ | {"DATABASE_URL": url}
-        return subprocess.run(
-            command, cwd=ROOT, env=environment, input=given, capture_output=True, text=True, check=True
-        ).stdout
-
-    try:
-        manage("migrate", "ingest", "0001")
-        insert = (
-            "from django.db import connection; connection.cursor().execute("
-            '"INSERT INTO ingest_events (tenant_id, device_id, batch_id, kind, timestamp, data, received_at)'
-            " SELECT 1, 1, 1, 'log', now(), '{}', now() - n * interval '1 day' FROM generate_series(0, 99) AS n\")"
-        )
-        manage("shell", given=insert)
-        manage("migrate")
-        look = (
-            "from ingest.models import IngestEvent as E\n"
-            "E.objects.create(tenant_id=1, device_id=1, batch_id=1, kind='log', timestamp='2026-01-01T00:00Z',"
-            " data={}, received_at='2026-01-01T00:00Z')\n"
-            "print(E.objects.count(), E.objects.order_by('-id').first().pk)"
-        )
-        assert "101 101" in manage("shell", given=look)
-        assert manage("maintain") == ""
-    finally:
-        with connection._nodb_cursor() as cursor:
-            cursor.execute("DROP DATABASE upgraded WITH (FORCE)")

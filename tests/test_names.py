@@ -12,7 +12,8 @@ from django.core.management import CommandError, call_command
 from django.urls import reverse
 
 from common.text import escape
-from devices.models import Device, ProvisioningKey, Tenant
+from devices.models import Device, ProvisioningKey
+from tenants.models import Tenant
 from tests.support.assertions import assert_problem
 
 FORGED = "2026-06-06 10:00:00,000 INFO devices Device press-02 of acme registered"
@@ -83,7 +84,7 @@ def test_no_form_takes_it(admin_client, tenant, name):
     for address, form in {
         reverse("admin:devices_device_change", args=[quote(device.pk)]): {"name": name},
         reverse("admin:devices_device_add"): {"tenant": tenant.pk, "name": name},
-        reverse("admin:devices_tenant_add"): {"slug": "acme", "name": name},
+        reverse("admin:tenants_tenant_add"): {"slug": "acme", "name": name},
         reverse("admin:devices_provisioningkey_add"): {"tenant": tenant.pk, "label": name, "usage_limit": 1},
     }.items():
         assert "control or invisible characters" in admin_client.post(address, form).text, address

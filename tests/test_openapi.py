@@ -16,8 +16,9 @@ from schemathesis.checks import (
     status_code_conformance,
 )
 
-from devices.models import Device, ProvisioningKey, Tenant
+from devices.models import Device, ProvisioningKey
 from ingest.models import IngestEvent
+from tenants.models import Tenant
 from tests.support.fuzz import FUZZ
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -15,8 +15,8 @@ from django.template.response import TemplateResponse
 from django.test import Client
 from django.urls import path
 
-from devices.models import Tenant
 from ingestcloud.urls import urlpatterns
+from tenants.models import Tenant
 from tests.support.servers import servers_only
 
 pytestmark = pytest.mark.django_db(transaction=True)

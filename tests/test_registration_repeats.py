@@ -345,7 +345,7 @@ def locked(table: str) -> Iterator[None]:
 
 
 @servers_only
-@pytest.mark.parametrize("table", ["devices_provisioningkey", "devices_device", "devices_devicekey"])
+@pytest.mark.parametrize("table", ["provisioning_keys", "devices", "device_keys"])
 def test_a_lock_that_lasts_is_503_in_time(server, issue, secret, table):
     key, plaintext = issue()
     with locked(table):

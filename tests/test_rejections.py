@@ -16,10 +16,11 @@ from django.urls import reverse
 from django.utils import timezone
 
 from alerts.models import SecurityAlert
-from devices.models import Device, DeviceKey, Tenant
+from devices.models import Device, DeviceKey
 from ingest import refusals
 from ingest.models import IngestBatch, IngestEvent, RejectedBatch
 from ingest.rejections import Rejection
+from tenants.models import Tenant
 from tests.support.assertions import assert_problem
 from tests.support.events import EXAMPLES, alert, log
 from tests.support.sockets import receive

@@ -19,9 +19,10 @@ from alerts.broadcast import broadcast
 from alerts.consumers import INBOX, SecurityAlertConsumer
 from alerts.logins import with_login
 from alerts.models import SecurityAlert
-from devices.models import DeviceKey, Tenant
+from devices.models import DeviceKey
 from ingest.batch import check_batch
 from ingest.store import store_batches
+from tenants.models import Tenant
 from tests.support.events import alert, log
 from tests.support.servers import servers_only
 from tests.support.sockets import ping, receive

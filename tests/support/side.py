@@ -5,8 +5,9 @@ from django.test import Client
 from django.utils import timezone
 
 from alerts.models import SecurityAlert
-from devices.models import Device, DeviceKey, ProvisioningKey, Tenant
+from devices.models import Device, DeviceKey, ProvisioningKey
 from ingest.models import IngestBatch, IngestEvent, RejectedBatch
+from tenants.models import Tenant
 
 
 class Side:

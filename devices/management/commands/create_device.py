@@ -7,8 +7,9 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
-from devices.management.commands.create_tenant import explain
-from devices.models import Device, DeviceKey, Tenant
+from devices.models import Device, DeviceKey
+from tenants.management.commands.create_tenant import explain
+from tenants.models import Tenant
 
 
 class Command(BaseCommand):

@@ -8,8 +8,9 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from devices.management.commands.create_tenant import explain
-from devices.models import ProvisioningKey, Tenant
+from devices.models import ProvisioningKey
+from tenants.management.commands.create_tenant import explain
+from tenants.models import Tenant
 
 
 class Command(BaseCommand):

@@ -7,8 +7,8 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand
 from django.utils import timezone
 
-from devices.models import Tenant
 from ingest import partitions, rejections, retention
+from tenants.models import Tenant
 
 
 class Command(BaseCommand):

@@ -12,7 +12,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from devices.keys import PREFIX_LENGTH, key_digest
-from devices.models import Device, DeviceKey, Module, Tenant
+from devices.models import Device, DeviceKey
+from tenants.models import Module, Tenant
 
 ADMIN = "admin"
 # One line, so that it can be pasted anywhere. Its timestamps are new each time: a repeat would be stored once.

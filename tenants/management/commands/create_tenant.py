@@ -6,7 +6,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 
-from devices.models import Module, Tenant
+from tenants.models import Module, Tenant
 
 
 class Command(BaseCommand):

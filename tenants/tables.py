@@ -9,7 +9,7 @@ from typing import Any
 from django.db import connections, migrations
 from django.db.migrations.operations.base import Operation
 
-from devices.isolation import PEOPLE
+from tenants.isolation import PEOPLE
 
 # Each function is asked once a query, not once a row.
 OF_TENANT = "(SELECT ingestcloud_sees_all()) OR {column} = ANY ((SELECT ingestcloud_tenants())::bigint[])"
@@ -21,19 +21,27 @@ def of_tenant(column: str = "tenant_id") -> str:
     return OF_TENANT.format(column=column)
 
 
-class IsolateTable(Operation):
-    """Lets people use `table`, and see and change there what `rows`, a condition in SQL, says."""
+class TableOperation(Operation):
+    """Something that only PostgreSQL has, done to a table that is there."""
 
     reversible = True
 
-    def __init__(self, table: str, rows: str | None = None) -> None:
-        self.table, self.rows = table, rows or of_tenant()
-
-    def deconstruct(self) -> tuple[str, list[Any], dict[str, Any]]:
-        return type(self).__name__, [self.table, self.rows], {}
+    def __init__(self, table: str) -> None:
+        self.table = table
 
     def state_forwards(self, app_label: str, state: Any) -> None:
         pass
+
+
+class IsolateTable(TableOperation):
+    """Lets people use `table`, and see and change there what `rows`, a condition in SQL, says."""
+
+    def __init__(self, table: str, rows: str | None = None) -> None:
+        super().__init__(table)
+        self.rows = rows or of_tenant()
+
+    def deconstruct(self) -> tuple[str, list[Any], dict[str, Any]]:
+        return type(self).__name__, [self.table, self.rows], {}
 
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
         if schema_editor.connection.vendor != "postgresql":
@@ -54,6 +62,24 @@ class IsolateTable(Operation):
         return f"Isolate the tenants' rows in {self.table}"
 
 
+class ShareTable(TableOperation):
+    """Lets people read all rows of `table`, because they belong to no tenant."""
+
+    def deconstruct(self) -> tuple[str, list[Any], dict[str, Any]]:
+        return type(self).__name__, [self.table], {}
+
+    def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        if schema_editor.connection.vendor == "postgresql":
+            schema_editor.execute(f"GRANT SELECT ON {self.table} TO {PEOPLE}")
+
+    def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        if schema_editor.connection.vendor == "postgresql":
+            schema_editor.execute(f"REVOKE ALL ON {self.table} FROM {PEOPLE}")
+
+    def describe(self) -> str:
+        return f"Share {self.table}"
+
+
 class CreateTenantTable(migrations.CreateModel):
     """`CreateModel` for a model with a tenant: the table and its policy are one."""
 
@@ -63,7 +89,7 @@ class CreateTenantTable(migrations.CreateModel):
         IsolateTable(table).database_forwards(app_label, schema_editor, from_state, to_state)
 
 
-# What pages need of tables without a tenant. `django_session` and `axes_…` are written by logins.
+# What pages need of the tables of other apps. `django_session` and `axes_…` are written by logins.
 SHARED = {
     "auth_user": ALL,
     "auth_group": ALL,
@@ -78,7 +104,6 @@ SHARED = {
     "axes_accessattemptexpiration": ALL,
     "axes_accessfailurelog": ALL,
     "axes_accesslog": ALL,
-    "refused_key_counts": "SELECT",
 }
 
 

@@ -15,9 +15,10 @@ from unfold.decorators import action
 from unfold.enums import ActionVariant
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
 
-from devices.admin_keys import KeyAdmin, KeyStateFilter, in_the_future, log_key, page_of, plaintext_page, until
-from devices.admin_tools import RelatedFilter, link_to, page
+from devices.admin.keys import KeyAdmin, KeyStateFilter, in_the_future, log_key, page_of, plaintext_page, until
 from devices.models import Device, DeviceKey
+from tenants.admin.display import link_to
+from tenants.admin.pages import RelatedFilter, page
 
 # Checked by has_…_permission methods below: unfold asks the database for a permission that is given by its full
 # name, already in the system checks, so before `migrate` has made the tables.

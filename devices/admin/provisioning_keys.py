@@ -10,9 +10,10 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from devices.admin_keys import KeyAdmin, KeyStateFilter, in_the_future, log_key, plaintext_page, until
-from devices.admin_tools import RelatedFilter, link_to
+from devices.admin.keys import KeyAdmin, KeyStateFilter, in_the_future, log_key, plaintext_page, until
 from devices.models import ProvisioningKey
+from tenants.admin.display import link_to
+from tenants.admin.pages import RelatedFilter
 
 
 class ProvisioningKeyForm(ModelForm):

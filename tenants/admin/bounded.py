@@ -1,138 +1,26 @@
-"""What the admin pages of all rooms share: whose rows they show, how, and lists that stay fast over any table."""
+"""Lists of the admin that stay fast over tables of any size."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime, time, timedelta
-from typing import Any, cast
+from typing import Any
 
-from django.contrib import admin, messages
-from django.contrib.humanize.templatetags.humanize import naturaltime
-from django.core.exceptions import FieldDoesNotExist, ObjectDoesNotExist, ValidationError
+from django.contrib import admin
 from django.core.paginator import Paginator
-from django.db.models import ForeignKey, Model, QuerySet
-from django.forms import ModelChoiceField
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
-from django.template.loader import render_to_string
-from django.template.response import TemplateResponse
-from django.urls import reverse
 from django.utils.dateparse import parse_date, parse_time
 from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin
-from unfold.contrib.filters.admin import AutocompleteSelectFilter, RangeDateTimeFilter
-from unfold.contrib.filters.forms import AutocompleteDropdownForm
+from unfold.contrib.filters.admin import RangeDateTimeFilter
 from unfold.views import ChangeList
 
-from devices.isolation import as_ourselves
-from devices.models import Tenant
+from tenants.admin.display import exact, related
+from tenants.admin.pages import TenantScoped
+from tenants.isolation import bypass_isolation
 
 COUNT_TO = 10_000  # rows that a list counts and pages through
 LOOK_THROUGH = 500_000  # rows that a list's filters and search look at
-WORDS_AT_MOST = 10
 RECEIVED_SLACK = timedelta(minutes=1)  # ids are not strictly in the order of `received_at`: batches wait for each other
-
-
-def exact(moment: datetime) -> str:
-    """A moment in UTC, and saying so."""
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def ago(moment: datetime | None) -> str:
-    """How long ago in words, and the exact moment where the pointer rests."""
-    return format_html('<span title="{}">{}</span>', exact(moment), naturaltime(moment)) if moment else "never"
-
-
-def badge(state: str, colours: Mapping[Any, str | None], text: str = "") -> SafeString:
-    """A state in its colour. unfold's own labels are coloured in lists alone, this one on an object's page too."""
-    return render_to_string("unfold/helpers/label.html", {"text": text or state, "variant": colours.get(state)})
-
-
-def link_to(target: Model) -> SafeString:
-    """A link to an object's page in the admin."""
-    url = reverse(f"admin:{target._meta.app_label}_{target._meta.model_name}_change", args=[target.pk])
-    return format_html('<a class="text-link whitespace-nowrap" href="{}">{}</a>', url, target)
-
-
-def related(row: Model, name: str) -> SafeString:
-    """A link to a row's tenant, device or batch. The database does not check these keys: the target may be gone."""
-    try:
-        return link_to(getattr(row, name))
-    except ObjectDoesNotExist:
-        return format_html("#{} (gone)", getattr(row, f"{name}_id"))
-
-
-def page(request: HttpRequest, model_admin: ModelAdmin, template: str, **context: Any) -> TemplateResponse:
-    """A page of the admin that is neither a list nor a form of an object."""
-    request.current_app = model_admin.admin_site.name
-    context |= {**model_admin.admin_site.each_context(request), "opts": model_admin.opts, **context}
-    return TemplateResponse(request, template, context)
-
-
-class StaffPages(ModelAdmin):
-    """What all pages of the admin have in common: what people put into addresses and searches is checked."""
-
-    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
-        """The values for a new row in the address, without those that its fields could not have."""
-        given = super().get_changeform_initial_data(request)
-        return {name: value for name, value in given.items() if self._is_possible(name, value)}
-
-    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
-        """By a `_to_field` in the address only if that is a field of its own: Django allows some that are not."""
-        fields = {field.name for field in self.opts.concrete_fields}
-        return super().get_object(request, object_id, from_field if from_field in fields else None)
-
-    def _is_possible(self, name: str, value: Any) -> bool:
-        try:
-            field = self.opts.get_field(name)
-            key = field.related_model._meta.pk if field.is_relation else field
-            for each in value if field.many_to_many else [value]:
-                key.to_python(each)
-        except (FieldDoesNotExist, ValidationError, ValueError, TypeError, OverflowError):
-            return False
-        return True
-
-    def get_search_results(self, request: HttpRequest, queryset: QuerySet, search_term: str) -> tuple[QuerySet, bool]:
-        """Each word is another look at every row, so there are ten at most."""
-        if len(search_term.split()) > WORDS_AT_MOST:
-            message = f"A search takes {WORDS_AT_MOST} words at most. Nothing was searched for."
-            self.message_user(request, message, messages.ERROR)
-            return queryset.none(), False
-        return super().get_search_results(request, queryset, search_term)
-
-
-class TenantScoped(StaffPages):
-    """Staff see the rows of the tenants they are members of; superusers see all, as on the live page."""
-
-    tenant_lookup = "tenant"
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet:
-        queryset = super().get_queryset(request)
-        if request.user.is_superuser:
-            return queryset
-        return queryset.filter(**{f"{self.tenant_lookup}__in": Tenant.objects.for_user(request.user)})
-
-    def formfield_for_foreignkey(
-        self, db_field: ForeignKey, request: HttpRequest, **kwargs: Any
-    ) -> ModelChoiceField | None:
-        """Nothing is given to a tenant that one does not see."""
-        if db_field.related_model is Tenant:
-            kwargs["queryset"] = Tenant.objects.for_user(request.user)
-        return super().formfield_for_foreignkey(db_field, request, **kwargs)
-
-
-class RelatedForm(AutocompleteDropdownForm):
-    """Names what is chosen as its own list would: unfold's names the rows of all tenants."""
-
-    def __init__(self, request: HttpRequest, name: str, field: Any, **kwargs: Any) -> None:
-        super().__init__(request, name, field=field, **kwargs)
-        pages = admin.site.get_model_admin(field.remote_field.model)
-        cast("ModelChoiceField", self.fields[name]).queryset = pages.get_queryset(request)
-
-
-class RelatedFilter(AutocompleteSelectFilter):
-    """The rows of a tenant or a device, chosen by a search."""
-
-    form_class = RelatedForm
 
 
 def first_id(rows: QuerySet, field: str, value: Any, end: int) -> int:
@@ -222,7 +110,7 @@ class BoundedChangeList(ChangeList):
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: list[str | None] | None = None) -> QuerySet:
         queryset = super().get_queryset(request, exclude_parameters)
-        with as_ourselves():  # for the ids alone: among the rows of one tenant the newest may be far back
+        with bypass_isolation():  # for the ids alone: among the rows of one tenant the newest may be far back
             start, end = self.id_range()
         return queryset.filter(pk__gte=start, pk__lt=end)
 

@@ -22,8 +22,9 @@ from unfold.contrib.filters.admin import RadioFilter
 from unfold.decorators import action
 from unfold.enums import ActionVariant
 
-from devices.admin_tools import TenantScoped, ago, badge, exact, page
 from devices.models import DeviceKey, ProvisioningKey
+from tenants.admin.display import ago, badge, exact
+from tenants.admin.pages import TenantScoped, page
 
 AnyKey = DeviceKey | ProvisioningKey
 KEY_STATES = {"active": "success", "expired": "warning", "used up": None, "revoked": "danger"}

@@ -2,7 +2,7 @@
 
 Devices are served by the database's own user, whom no policy binds, so the ingest path pays nothing. For a page or a
 socket the transaction changes to the role PEOPLE, and what that may see is decided by the policies that
-`devices.tenant_tables` makes with each table, from the id of the user and the members of tenants.
+`tenants.tables` makes with each table, from the id of the user and the members of tenants.
 https://www.postgresql.org/docs/current/ddl-rowsecurity.html
 """
 
@@ -45,7 +45,7 @@ def acting_as(user: Any) -> Iterator[None]:
 
 
 @contextmanager
-def as_ourselves() -> Iterator[None]:
+def bypass_isolation() -> Iterator[None]:
     """Within `acting_as`: what must be asked of all rows, such as whether a name is taken."""
     with _role("none", ""):
         yield

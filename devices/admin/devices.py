@@ -1,0 +1,105 @@
+"""Staff pages for devices.
+
+Nobody deletes one: events, batches and alerts carry its id, unchecked by the database, and would be left without an
+owner. A device that is gone has its keys revoked.
+"""
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Count, Q, QuerySet
+from django.http import HttpRequest
+from django.template.defaultfilters import pluralize
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from unfold.admin import ModelAdmin
+from unfold.contrib.filters.admin import AllValuesCheckboxFilter, RadioFilter
+
+from devices.admin.device_keys import IssuesKeys
+from devices.keys import usable_at
+from devices.models import ONLINE_WITHIN, Device
+from tenants.admin.display import ago, badge, exact, link_to
+from tenants.admin.pages import NeverDeleted, RelatedFilter, TenantScoped
+
+ONLINE_STATES = {"online": "success", "offline": None, "never seen": "warning"}
+
+
+class OnlineFilter(RadioFilter):
+    title = "online"
+    parameter_name = "online"
+
+    def lookups(self, request: HttpRequest, model_admin: ModelAdmin) -> list[tuple[str, str]]:
+        return [("yes", "Online"), ("no", "Offline"), ("never", "Never seen")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        limit = timezone.now() - ONLINE_WITHIN
+        wanted = {
+            "yes": Q(last_seen_at__gt=limit),
+            "no": Q(last_seen_at__lte=limit),
+            "never": Q(last_seen_at=None),
+        }
+        return queryset.filter(wanted.get(self.value(), Q()))
+
+
+@admin.register(Device)
+class DeviceAdmin(IssuesKeys, NeverDeleted, TenantScoped):
+    list_display = ("name", "tenant", "online", "last_seen", "type", "location", "active_keys")
+    list_filter = (("tenant", RelatedFilter), OnlineFilter, ("type", AllValuesCheckboxFilter))
+    list_filter_submit = True
+    list_select_related = ("tenant",)
+    list_per_page = 50
+    search_fields = ("name",)
+    autocomplete_fields = ("tenant",)
+    fields = (
+        ("tenant", "name"),
+        ("type", "location"),
+        ("events_per_second", "burst"),
+        ("online", "last_seen"),
+        ("created", "registered"),
+    )
+    readonly_fields = ("online", "last_seen", "created", "registered")
+    change_form_outer_after_template = "admin/devices/device/keys.html"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        usable = usable_at(timezone.now(), "keys__")
+        return super().get_queryset(request).annotate(active_keys=Count("keys", filter=Q(keys__isnull=False) & usable))
+
+    def get_fields(self, request: HttpRequest, obj: Device | None = None) -> Any:
+        return self.fields if obj else self.fields[:3]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Device | None = None) -> tuple[str, ...]:
+        """A device stays with its tenant: what it has sent is that tenant's."""
+        return (*self.readonly_fields, "tenant") if obj else self.readonly_fields
+
+    @admin.display(description="state", ordering="last_seen_at")
+    def online(self, device: Device) -> SafeString:
+        if device.last_seen_at is None:
+            return badge("never seen", ONLINE_STATES)
+        return badge("online" if device.is_online else "offline", ONLINE_STATES)
+
+    @admin.display(description="last seen", ordering="last_seen_at")
+    def last_seen(self, device: Device) -> str:
+        return ago(device.last_seen_at)
+
+    @admin.display(description="added")
+    def created(self, device: Device) -> str:
+        return exact(device.created_at)
+
+    @admin.display(description="active keys", ordering="active_keys")
+    def active_keys(self, device: Any) -> int:
+        return device.active_keys
+
+    @admin.display(description="registered with")
+    def registered(self, device: Device) -> SafeString | str:
+        if device.registered_with is None:
+            return "added by hand"
+        if device.registration_repeated_at is None:
+            return link_to(device.registered_with)
+        return format_html(
+            "{}, repeated {} time{}, last at {}",
+            link_to(device.registered_with),
+            device.registration_repeats,
+            pluralize(device.registration_repeats),
+            exact(device.registration_repeated_at),
+        )

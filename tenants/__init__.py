@@ -1,0 +1,1 @@
+"""Tenants, their modules and members, and the wall between them."""

@@ -1,0 +1,42 @@
+"""How pages of the admin show moments, states and links."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from django.contrib.humanize.templatetags.humanize import naturaltime
+from django.core.exceptions import ObjectDoesNotExist
+from django.db.models import Model
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+
+def exact(moment: datetime) -> str:
+    """A moment in UTC, and saying so."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def ago(moment: datetime | None) -> str:
+    """How long ago in words, and the exact moment where the pointer rests."""
+    return format_html('<span title="{}">{}</span>', exact(moment), naturaltime(moment)) if moment else "never"
+
+
+def badge(state: str, colours: Mapping[Any, str | None], text: str = "") -> SafeString:
+    """A state in its colour. unfold's own labels are coloured in lists alone, this one on an object's page too."""
+    return render_to_string("unfold/helpers/label.html", {"text": text or state, "variant": colours.get(state)})
+
+
+def link_to(target: Model) -> SafeString:
+    """A link to an object's page in the admin."""
+    url = reverse(f"admin:{target._meta.app_label}_{target._meta.model_name}_change", args=[target.pk])
+    return format_html('<a class="text-link whitespace-nowrap" href="{}">{}</a>', url, target)
+
+
+def related(row: Model, name: str) -> SafeString:
+    """A link to a row's tenant, device or batch. The database does not check these keys: the target may be gone."""
+    try:
+        return link_to(getattr(row, name))
+    except ObjectDoesNotExist:
+        return format_html("#{} (gone)", getattr(row, f"{name}_id"))

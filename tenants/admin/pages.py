@@ -1,0 +1,91 @@
+"""What all pages of the admin share: whose rows they show, and what they accept from addresses and searches."""
+
+from typing import Any, cast
+
+from django.contrib import admin, messages
+from django.core.exceptions import FieldDoesNotExist, ValidationError
+from django.db.models import ForeignKey, QuerySet
+from django.forms import ModelChoiceField
+from django.http import HttpRequest
+from django.template.response import TemplateResponse
+from unfold.admin import ModelAdmin
+from unfold.contrib.filters.admin import AutocompleteSelectFilter
+from unfold.contrib.filters.forms import AutocompleteDropdownForm
+
+from tenants.models import Tenant, TenantOwnedQuerySet
+
+WORDS_AT_MOST = 10
+
+
+def page(request: HttpRequest, model_admin: ModelAdmin, template: str, **context: Any) -> TemplateResponse:
+    """A page of the admin that is neither a list nor a form of an object."""
+    request.current_app = model_admin.admin_site.name
+    context |= {**model_admin.admin_site.each_context(request), "opts": model_admin.opts, **context}
+    return TemplateResponse(request, template, context)
+
+
+class StaffPages(ModelAdmin):
+    """What all pages of the admin have in common: what people put into addresses and searches is checked."""
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """The values for a new row in the address, without those that its fields could not have."""
+        given = super().get_changeform_initial_data(request)
+        return {name: value for name, value in given.items() if self._is_possible(name, value)}
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """By a `_to_field` in the address only if that is a field of its own: Django allows some that are not."""
+        fields = {field.name for field in self.opts.concrete_fields}
+        return super().get_object(request, object_id, from_field if from_field in fields else None)
+
+    def _is_possible(self, name: str, value: Any) -> bool:
+        try:
+            field = self.opts.get_field(name)
+            key = field.related_model._meta.pk if field.is_relation else field
+            for each in value if field.many_to_many else [value]:
+                key.to_python(each)
+        except (FieldDoesNotExist, ValidationError, ValueError, TypeError, OverflowError):
+            return False
+        return True
+
+    def get_search_results(self, request: HttpRequest, queryset: QuerySet, search_term: str) -> tuple[QuerySet, bool]:
+        """Each word is another look at every row, so there are ten at most."""
+        if len(search_term.split()) > WORDS_AT_MOST:
+            message = f"A search takes {WORDS_AT_MOST} words at most. Nothing was searched for."
+            self.message_user(request, message, messages.ERROR)
+            return queryset.none(), False
+        return super().get_search_results(request, queryset, search_term)
+
+
+class NeverDeleted(ModelAdmin):
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class TenantScoped(StaffPages):
+    """Staff see the rows of the tenants they are members of; superusers see all, as on the live page."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        return cast("TenantOwnedQuerySet", super().get_queryset(request)).for_user(request.user)
+
+    def formfield_for_foreignkey(
+        self, db_field: ForeignKey, request: HttpRequest, **kwargs: Any
+    ) -> ModelChoiceField | None:
+        """Nothing is given to a tenant that one does not see."""
+        if db_field.related_model is Tenant:
+            kwargs["queryset"] = Tenant.objects.for_user(request.user)
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+
+class RelatedForm(AutocompleteDropdownForm):
+    """Names what is chosen as its own list would: unfold's names the rows of all tenants."""
+
+    def __init__(self, request: HttpRequest, name: str, field: Any, **kwargs: Any) -> None:
+        super().__init__(request, name, field=field, **kwargs)
+        pages = admin.site.get_model_admin(field.remote_field.model)
+        cast("ModelChoiceField", self.fields[name]).queryset = pages.get_queryset(request)
+
+
+class RelatedFilter(AutocompleteSelectFilter):
+    """The rows of a tenant or a device, chosen by a search."""
+
+    form_class = RelatedForm

@@ -1,0 +1,105 @@
+"""Staff pages for tenants. Nobody deletes one: events, batches and alerts carry its id, unchecked by the database."""
+
+from contextlib import nullcontext
+from typing import Any, cast
+
+from django.contrib import admin
+from django.contrib.auth.models import User
+from django.db.models import Count, QuerySet
+from django.forms import ModelForm
+from django.http import HttpRequest
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
+from unfold.admin import ModelAdmin, TabularInline
+from unfold.contrib.filters.admin import RadioFilter
+
+from tenants.admin.display import badge
+from tenants.admin.pages import NeverDeleted, TenantScoped
+from tenants.isolation import bypass_isolation
+from tenants.models import Membership, Module, Tenant
+
+MODULES = dict.fromkeys((module.label for module in Module), "primary")
+
+
+class ModuleFilter(RadioFilter):
+    title = "module"
+    parameter_name = "module"
+
+    def lookups(self, request: HttpRequest, model_admin: ModelAdmin) -> list[tuple[str, str]]:
+        return Module.choices
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        return queryset.filter(**{f"{self.value()}_enabled": True}) if self.value() in Module.values else queryset
+
+
+class TenantForm(ModelForm):
+    def validate_unique(self) -> None:
+        with bypass_isolation():  # a slug that somebody else's tenant has is taken too
+            super().validate_unique()
+
+
+class MembershipInline(TabularInline):
+    """Who is a member of a tenant, and in which role."""
+
+    model = Membership
+    extra = 0
+    fields = ("user", "role")
+    autocomplete_fields = ("user",)
+    verbose_name_plural = "members"
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.is_superuser
+
+    has_add_permission = has_change_permission = has_delete_permission = has_view_permission
+
+
+@admin.register(Tenant)
+class TenantAdmin(NeverDeleted, TenantScoped):
+    form = TenantForm
+    ordering = ("slug",)  # what counts its devices has no order of its own
+    list_display = ("name", "slug", "modules", "device_count", "member_names")
+    list_filter = (ModuleFilter,)
+    search_fields = ("name", "slug")
+    prepopulated_fields = {"slug": ["name"]}
+    fieldsets = (
+        (None, {"fields": ["name", "slug"]}),
+        ("Modules", {"fields": [f"{module}_enabled" for module in Module]}),
+        ("Retention", {"fields": ["retention_days"]}),
+    )
+    inlines = (MembershipInline,)
+
+    def get_fieldsets(self, request: HttpRequest, obj: Tenant | None = None) -> Any:
+        """Who is a member is for superusers to say: others do not see the users that there are."""
+        if request.user.is_superuser:
+            return self.fieldsets
+        return (*self.fieldsets, ("Members", {"fields": ["member_names"]}))
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Tenant | None = None) -> tuple[str, ...]:
+        return () if request.user.is_superuser else ("member_names",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        return super().get_queryset(request).annotate(device_count=Count("devices")).prefetch_related("members")
+
+    def save_model(self, request: HttpRequest, obj: Tenant, form: ModelForm, change: bool) -> None:
+        with nullcontext() if change else bypass_isolation():  # a new one has no members yet
+            super().save_model(request, obj, form, change)
+
+    def save_related(self, request: HttpRequest, form: ModelForm, formsets: list[Any], change: bool) -> None:
+        """Who adds a tenant sees it: staff that are no superusers see those they are members of."""
+        super().save_related(request, form, formsets, change)
+        if not change and not request.user.is_superuser:
+            with bypass_isolation():
+                Membership.objects.create(tenant=form.instance, user=cast("User", request.user))
+
+    @admin.display(description="modules")
+    def modules(self, tenant: Tenant) -> SafeString:
+        return format_html_join(" ", "{}", ((badge(module.label, MODULES),) for module in tenant.modules))
+
+    @admin.display(description="devices", ordering="device_count")
+    def device_count(self, tenant: Any) -> int:
+        return tenant.device_count
+
+    @admin.display(description="members")
+    def member_names(self, tenant: Tenant) -> str:
+        names = [user.get_username() for user in tenant.members.all()] if tenant.pk else []
+        return ", ".join(names) or "none"

@@ -1,0 +1,158 @@
+"""Tenants and their members, and what row-level security asks of them. `tenants/isolation.py` explains it."""
+
+import django.core.validators
+import django.db.models.deletion
+from django.conf import settings
+from django.db import ProgrammingError, migrations, models, transaction
+
+import common.text
+from tenants.isolation import PEOPLE
+from tenants.tables import IsolateTable, of_tenant
+
+# The one who makes a role may not change to it before the grant (PostgreSQL 16 and later). A role is of the whole
+# server: another database of ours may have made it.
+ROLE = f"""
+DO $$ BEGIN
+  IF to_regrole('{PEOPLE}') IS NULL THEN
+    CREATE ROLE {PEOPLE} NOLOGIN;
+    EXECUTE format('GRANT {PEOPLE} TO %I', current_user);
+  ELSIF NOT pg_has_role(current_user, '{PEOPLE}', 'MEMBER') THEN
+    EXECUTE format('GRANT {PEOPLE} TO %I', current_user);
+  END IF;
+END $$
+"""
+NO_ROLE = (
+    "The database's user may not make the role {people} that pages change to. As an administrator of PostgreSQL run "
+    "CREATE ROLE {people}; GRANT {people} TO {user}; and then migrate again."
+)
+
+# Run as the tables' owner: the memberships have a policy that asks these very functions.
+FUNCTIONS = """
+CREATE FUNCTION ingestcloud_user() RETURNS integer LANGUAGE sql STABLE AS
+  $$ SELECT nullif(current_setting('ingestcloud.user', true), '')::integer $$;
+CREATE FUNCTION ingestcloud_sees_all() RETURNS boolean LANGUAGE sql STABLE
+  SECURITY DEFINER SET search_path FROM CURRENT AS
+  $$ SELECT EXISTS (SELECT FROM auth_user WHERE id = ingestcloud_user() AND is_active AND is_superuser) $$;
+CREATE FUNCTION ingestcloud_tenants() RETURNS bigint[] LANGUAGE sql STABLE
+  SECURITY DEFINER SET search_path FROM CURRENT AS
+  $$ SELECT coalesce(array_agg(tenant_id), '{}')
+       FROM memberships
+       JOIN auth_user ON auth_user.id = user_id
+      WHERE user_id = ingestcloud_user() AND is_active $$;
+"""
+DROP_FUNCTIONS = "DROP FUNCTION ingestcloud_tenants(), ingestcloud_sees_all(), ingestcloud_user()"
+
+
+def make_role(apps, schema_editor):
+    connection = schema_editor.connection
+    if connection.vendor != "postgresql":
+        return
+    try:
+        with transaction.atomic(connection.alias), connection.cursor() as cursor:
+            cursor.execute(ROLE)
+    except ProgrammingError as error:
+        raise SystemExit(NO_ROLE.format(people=PEOPLE, user=connection.settings_dict["USER"])) from error
+
+
+def make_functions(apps, schema_editor):
+    if schema_editor.connection.vendor == "postgresql":
+        schema_editor.execute(FUNCTIONS, None)
+
+
+def drop_functions(apps, schema_editor):
+    if schema_editor.connection.vendor == "postgresql":
+        schema_editor.execute(DROP_FUNCTIONS)
+
+
+class Migration(migrations.Migration):
+    initial = True
+
+    dependencies = [
+        migrations.swappable_dependency(settings.AUTH_USER_MODEL),
+    ]
+
+    operations = [
+        migrations.CreateModel(
+            name="Tenant",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "slug",
+                    models.SlugField(help_text="Short name used in commands and filters.", max_length=64, unique=True),
+                ),
+                ("name", models.CharField(max_length=200, validators=[common.text.printable])),
+                ("vpn_enabled", models.BooleanField(default=False, verbose_name="VPN module")),
+                ("security_enabled", models.BooleanField(default=False, verbose_name="Security module")),
+                (
+                    "backup_enabled",
+                    models.BooleanField(
+                        default=False,
+                        help_text="Without it, batches with backup events are answered 403.",
+                        verbose_name="Backup module",
+                    ),
+                ),
+                (
+                    "retention_days",
+                    models.PositiveIntegerField(
+                        blank=True,
+                        help_text="Events and resolved alerts are deleted this many days after they arrived. Empty: never.",
+                        null=True,
+                        validators=[
+                            django.core.validators.MinValueValidator(1),
+                            django.core.validators.MaxValueValidator(36500),
+                        ],
+                        verbose_name="keep for days",
+                    ),
+                ),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+            ],
+            options={
+                "db_table": "tenants",
+                "ordering": ["slug"],
+            },
+        ),
+        migrations.CreateModel(
+            name="Membership",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "role",
+                    models.CharField(
+                        choices=[("viewer", "Viewer"), ("analyst", "Analyst"), ("admin", "Admin of the tenant")],
+                        default="analyst",
+                        max_length=16,
+                    ),
+                ),
+                (
+                    "tenant",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="memberships", to="tenants.tenant"
+                    ),
+                ),
+                (
+                    "user",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="memberships",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+            ],
+            options={
+                "db_table": "memberships",
+                "ordering": ["tenant__slug", "user__username"],
+                "constraints": [models.UniqueConstraint(fields=("tenant", "user"), name="memberships_once")],
+            },
+        ),
+        migrations.AddField(
+            "tenant",
+            "members",
+            models.ManyToManyField(
+                blank=True, related_name="tenants", through="tenants.Membership", to=settings.AUTH_USER_MODEL
+            ),
+        ),
+        migrations.RunPython(make_role, migrations.RunPython.noop),
+        migrations.RunPython(make_functions, drop_functions),
+        IsolateTable("tenants", of_tenant("id")),
+        IsolateTable("memberships"),
+    ]
