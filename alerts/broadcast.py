@@ -7,38 +7,33 @@ import msgspec
 from channels.layers import BaseChannelLayer, get_channel_layer
 
 from alerts.models import SecurityAlert
+from alerts.new_alert import NewAlert
 from alerts.representation import represent
-from alerts.storage import NewAlert
 
 logger = logging.getLogger(__name__)
 
 GROUP = "alerts"  # each process that has open sockets is one member (`alerts.hub`)
-MESSAGE_TYPE = "alerts.stored"
+EVENT_TYPE = "alerts.stored"
 
-Told = tuple[int, int, str]  # of an alert its tenant's id, its own, and its frame
+Frame = tuple[int, int, str]  # of an alert: its tenant's id, its own, and the text that sockets send
 
 
 async def broadcast(alerts: list[NewAlert]) -> None:
-    """Tell the open sockets of all `alerts` of a transaction, in id order.
+    """Send all `alerts` of a transaction, in id order, to the open sockets of every process.
 
     A layer that is down loses nothing: pages ask the database for what they miss.
     """
     layer = cast("BaseChannelLayer", get_channel_layer())  # settings always have one
     try:
-        await layer.group_send(GROUP, message(alerts))
+        await layer.group_send(GROUP, {"type": EVENT_TYPE, "frames": [frame_of(alert) for alert in alerts]})
     except Exception:  # each layer has exceptions of its own, and none may reach the device
         logger.exception("Alerts %s to %s not broadcast", alerts[0].pk, alerts[-1].pk)
 
 
-def message(alerts: list[NewAlert]) -> dict[str, object]:
-    """What goes over the layer."""
-    return {"type": MESSAGE_TYPE, "alerts": [told(alert) for alert in alerts]}
+def frame_of(alert: SecurityAlert | NewAlert) -> Frame:
+    return alert.tenant_id, alert.pk, encode(represent(alert))
 
 
-def told(alert: SecurityAlert | NewAlert) -> Told:
-    return alert.tenant_id, alert.pk, frame(represent(alert))
-
-
-def frame(data: dict[str, object]) -> str:
-    """An alert as it goes to a socket: encoded once, for all of them."""
+def encode(data: dict[str, object]) -> str:
+    """An alert as a socket sends it: encoded once, for all of them."""
     return msgspec.json.encode({"type": "alert", "data": data}).decode()

@@ -10,8 +10,8 @@ from urllib.parse import parse_qs
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.db import DatabaseError, InterfaceError
 
-from alerts.broadcast import frame
-from alerts.hub import Hint, hub
+from alerts.broadcast import encode
+from alerts.hub import Frames, hub
 from alerts.logins import database_failed, login_of, user_of
 from alerts.models import SecurityAlert
 from alerts.representation import represent
@@ -25,11 +25,11 @@ CLOSE_BAD_SINCE = 4400
 CLOSE_NOT_LOGGED_IN = 4401
 CLOSE_NO_TENANT = 4403
 CLOSE_TOO_SLOW = 4408
-PAGE = 500
-INBOX = 100  # what may wait for a slow reader
-FRAMES_A_SECOND = 100  # of a client; each is work for the event loop that all share
-LONGEST_FRAME = 4096  # characters that a client may send at once: all it has to say is ping
-WATCH_EVERY = 25.0  # seconds between looks at a socket whose client does not ping; two of them are within a minute
+PAGE_ALERTS = 500
+INBOX_LIMIT = 100  # what may wait for a slow reader
+CLIENT_FRAMES_PER_SECOND = 100  # of a client; each is work for the event loop that all share
+CLIENT_FRAME_CHARACTERS = 4096  # that a client may send at once: all it has to say is ping
+WATCH_SECONDS = 25.0  # between looks at a socket whose client does not ping; two of them are within a minute
 INT64_MAX = 2**63 - 1
 
 
@@ -40,7 +40,7 @@ class Ping:
 class SecurityAlertConsumer(AsyncWebsocketConsumer):
     """Sends `{"type": "alert", "data": …}` for the alerts of the user's tenants, in id order and without gaps.
 
-    The database is the truth; a hint from the hub is a hint. Where the hub can't vouch that no hint is
+    The database is the truth; frames from the hub are a hint. Where the hub can't vouch that none is
     missing, the socket reads from the database what comes after the last id sent. `?since=ID` begins
     after ID. A client sends `{"type": "ping"}` and is answered `{"type": "pong"}`, after anything that
     it was still owed.
@@ -67,7 +67,7 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
         # An id from the future (the database was set back) must not hide what comes before it.
         self.last_id = newest if since is None else min(since, newest)
         await self.accept()
-        self.inbox: asyncio.Queue[Hint | Ping | None] = asyncio.Queue()  # bounded below
+        self.inbox: asyncio.Queue[Frames | Ping | None] = asyncio.Queue()  # bounded below
         self.has_asked = False  # a ping waits in the inbox
         self.has_ended = False
         self.second, self.frames = 0, 0  # what came in the present second
@@ -89,10 +89,10 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
             if task is not asyncio.current_task():
                 task.cancel()
 
-    def tell(self, hint: Hint | None) -> None:
-        """Take a hint from the hub. A reader too slow for its hints loses some, and catches up when it has read."""
-        if self.inbox.qsize() < INBOX:
-            self.inbox.put_nowait(hint)
+    def deliver(self, frames: Frames | None) -> None:
+        """Take frames from the hub. A reader too slow for them loses some, and catches up when it has read."""
+        if self.inbox.qsize() < INBOX_LIMIT:
+            self.inbox.put_nowait(frames)
         else:
             self.is_behind = True
 
@@ -107,7 +107,7 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Frames other than a ping mean nothing to us. A ping that comes while one waits is answered with it."""
-        if len(text_data or bytes_data or "") > LONGEST_FRAME:
+        if len(text_data or bytes_data or "") > CLIENT_FRAME_CHARACTERS:
             await self.end(CLOSE_TOO_LARGE)
         elif self.sends_too_much():
             await self.end(CLOSE_TOO_MUCH)
@@ -119,7 +119,7 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
         second = int(asyncio.get_running_loop().time())
         self.frames = self.frames + 1 if second == self.second else 1
         self.second = second
-        return self.frames > FRAMES_A_SECOND
+        return self.frames > CLIENT_FRAMES_PER_SECOND
 
     async def work(self) -> None:
         """All that is sent is sent from here, one after the other."""
@@ -132,8 +132,8 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
                         await self.answer()
                     case None:
                         await self.catch_up()
-                    case hint:
-                        await self.pass_on(hint)
+                    case frames:
+                        await self.pass_on(frames)
                 if self.is_behind and self.inbox.empty():
                     self.is_behind = False
                     await self.catch_up()
@@ -154,7 +154,7 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
         code: int | None
         while True:
             leaving = self.leaving
-            await asyncio.sleep(WATCH_EVERY)
+            await asyncio.sleep(WATCH_SECONDS)
             if leaving is not None and self.leaving is leaving:
                 code = CLOSE_TOO_SLOW
             elif self.is_checked:  # by a ping, meanwhile
@@ -182,12 +182,12 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
         """Send what the database has after the last id sent."""
         while alerts := await self.login.run(alerts_after, self.user, self.last_id):
             for data in alerts:
-                await self.send_text(frame(data))
+                await self.send_text(encode(data))
             self.last_id = cast("int", alerts[-1]["id"])
 
-    async def pass_on(self, hint: Hint) -> None:
-        for pk, text in hint:
-            if pk > self.last_id:  # what it has read from the database may be told once more
+    async def pass_on(self, frames: Frames) -> None:
+        for pk, text in frames:
+            if pk > self.last_id:  # what it has read from the database may come once more
                 await self.send_text(text)
                 self.last_id = pk
 
@@ -245,4 +245,4 @@ def alerts_after(user, last_id: int) -> list[dict[str, Any]]:
     """The next page of alerts that `user` may see, oldest first."""
     visible = SecurityAlert.objects.for_user(user).select_related("tenant", "device")
     with acting_as(user):
-        return [represent(alert) for alert in visible.filter(id__gt=last_id).order_by("id")[:PAGE]]
+        return [represent(alert) for alert in visible.filter(id__gt=last_id).order_by("id")[:PAGE_ALERTS]]

@@ -7,19 +7,19 @@ from typing import Protocol, cast
 
 from channels.layers import BaseChannelLayer, get_channel_layer
 
-from alerts.broadcast import GROUP, Told, told
+from alerts.broadcast import GROUP, Frame, frame_of
 from alerts.logins import run_query
 from alerts.models import SecurityAlert
 from common.loops import PerLoop
 
 logger = logging.getLogger(__name__)
 
-TRY_AGAIN = 1.0  # seconds until the next try to subscribe, while the layer or the database does not answer
-OVERTAKEN = 0.1  # seconds that a message waits for the one before it
-PAGE = 500  # alerts that are read at once
-UNKNOWN = -1
+RETRY_SECONDS = 1.0  # between tries to subscribe, while the layer or the database does not answer
+OVERTAKEN_SECONDS = 0.1  # that frames wait for those before them
+PAGE_ALERTS = 500  # that are read at once
+UNKNOWN_ID = -1
 
-Hint = list[tuple[int, str]]  # alerts that were stored, in id order: their ids and frames
+Frames = list[tuple[int, str]]  # of alerts, in id order: their ids and texts
 
 
 class Listener(Protocol):
@@ -27,8 +27,8 @@ class Listener(Protocol):
 
     tenant_ids: frozenset[int] | None
 
-    def tell(self, hint: Hint | None) -> None:
-        """Take a hint without waiting. None: there may be alerts that no hint tells of."""
+    def deliver(self, frames: Frames | None) -> None:
+        """Take frames without waiting. None: there may be alerts of which no frame came."""
 
 
 class Hub:
@@ -42,8 +42,8 @@ class Hub:
     def __init__(self) -> None:
         self._listeners: set[Listener] = set()
         self._task: asyncio.Task[None] | None = None
-        self._last = UNKNOWN  # the newest id of which the listeners know, or were told to ask
-        self._early: dict[int, list[Told]] = {}  # messages whose predecessor is awaited, by first id
+        self._last = UNKNOWN_ID  # the newest id that was delivered, or about which the listeners were told to ask
+        self._early: dict[int, list[Frame]] = {}  # messages whose predecessor is awaited, by first id
         self._waiting: asyncio.Task[None] | None = None
 
     def add(self, listener: Listener) -> None:
@@ -56,7 +56,7 @@ class Hub:
         if not self._listeners and self._task is not None:
             self._task.cancel()
             self._task = None
-            self._last = UNKNOWN
+            self._last = UNKNOWN_ID
 
     async def _listen(self) -> None:
         layer = cast("BaseChannelLayer", get_channel_layer())  # settings always have one
@@ -65,7 +65,7 @@ class Hub:
                 await self._pass_on(layer)
             except Exception as error:  # noqa: BLE001  each layer has exceptions of its own
                 logger.error("No word of new alerts; open pages ask the database meanwhile: %r", error)
-                await asyncio.sleep(TRY_AGAIN)
+                await asyncio.sleep(RETRY_SECONDS)
 
     async def _pass_on(self, layer: BaseChannelLayer) -> None:
         channel = await layer.new_channel()
@@ -73,7 +73,7 @@ class Hub:
             await layer.group_add(GROUP, channel)
             await self._begin()
             while True:
-                self._take((await layer.receive(channel))["alerts"])
+                self._take((await layer.receive(channel))["frames"])
         finally:
             self._forget_early()
             with contextlib.suppress(Exception):
@@ -82,23 +82,23 @@ class Hub:
     async def _begin(self) -> None:
         """Something may have been stored before we could hear of it."""
         newest = await run_query(SecurityAlert.objects.newest_id)
-        if self._last == UNKNOWN or newest < self._last:  # the first time, or the database was set back
+        if self._last == UNKNOWN_ID or newest < self._last:  # the first time, or the database was set back
             self._last = newest
             for listener in self._listeners:
-                listener.tell(None)
+                listener.deliver(None)
         else:
             await self._catch_up()
 
-    def _take(self, alerts: list[Told]) -> None:
+    def _take(self, alerts: list[Frame]) -> None:
         """Pass on a message in its turn: one that was overtaken is awaited for a moment."""
         self._early[alerts[0][1]] = alerts
-        self._tell_early()
+        self._deliver_early()
         if self._early and self._waiting is None:
             self._waiting = asyncio.create_task(self._wait())
 
-    def _tell_early(self) -> None:
+    def _deliver_early(self) -> None:
         while following := self._early.pop(self._last + 1, None):
-            self._tell(following)
+            self._deliver(following)
             self._last = following[-1][1]
         self._early = {first: alerts for first, alerts in self._early.items() if first > self._last}
         if not self._early:
@@ -107,23 +107,23 @@ class Hub:
     async def _wait(self) -> None:
         """For a message that others have overtaken. If it does not come, it is lost, or its transaction was.
 
-        What is still early then has rows that can't be read, for their device is gone: it is told as it came.
+        What is still early then has rows that can't be read, for their device is gone: it is delivered as it came.
         """
-        await asyncio.sleep(OVERTAKEN)
+        await asyncio.sleep(OVERTAKEN_SECONDS)
         while self._early:
             try:
                 await self._catch_up()
             except Exception as error:  # noqa: BLE001  whatever it is, the next try may find it gone
                 logger.error("Alerts that were missed can't be read: %r", error)
-                await asyncio.sleep(TRY_AGAIN)
+                await asyncio.sleep(RETRY_SECONDS)
             else:
                 self._last = max(self._last, min(self._early, default=0) - 1)
-                self._tell_early()
+                self._deliver_early()
 
     async def _catch_up(self) -> None:
-        """Tell what the database has after the last alert that was told."""
+        """Deliver what the database has after the last alert that was delivered."""
         while alerts := await run_query(alerts_after, self._last):
-            self._tell([alert for alert in alerts if alert[1] > self._last])  # some may have come meanwhile
+            self._deliver([alert for alert in alerts if alert[1] > self._last])  # some may have come meanwhile
             self._last = max(self._last, alerts[-1][1])
 
     def _forget_early(self) -> None:
@@ -132,20 +132,20 @@ class Hub:
             self._waiting.cancel()
             self._waiting = None
 
-    def _tell(self, alerts: list[Told]) -> None:
-        hints: dict[frozenset[int] | None, Hint] = {}  # most listeners have the tenants of another
+    def _deliver(self, alerts: list[Frame]) -> None:
+        frames: dict[frozenset[int] | None, Frames] = {}  # most listeners have the tenants of another
         for listener in self._listeners:
             ids = listener.tenant_ids
-            if ids not in hints:
-                hints[ids] = [(pk, text) for tenant_id, pk, text in alerts if ids is None or tenant_id in ids]
-            if hints[ids]:
-                listener.tell(hints[ids])
+            if ids not in frames:
+                frames[ids] = [(pk, text) for tenant_id, pk, text in alerts if ids is None or tenant_id in ids]
+            if frames[ids]:
+                listener.deliver(frames[ids])
 
 
-def alerts_after(last_id: int) -> list[Told]:
+def alerts_after(last_id: int) -> list[Frame]:
     """The next page of alerts, of all tenants, oldest first."""
-    rows = SecurityAlert.objects.filter(id__gt=last_id).select_related("tenant", "device").order_by("id")[:PAGE]
-    return [told(alert) for alert in rows]
+    rows = SecurityAlert.objects.filter(id__gt=last_id).select_related("tenant", "device").order_by("id")[:PAGE_ALERTS]
+    return [frame_of(alert) for alert in rows]
 
 
 _hubs = PerLoop(lambda loop: Hub())

@@ -22,7 +22,7 @@ from common.sessions import note_use
 
 logger = logging.getLogger(__name__)
 
-SOCKETS_AT_MOST = 20  # of a user, in a process
+MAX_SOCKETS = 20  # of a user, in a process
 CLOSE_TOO_MANY = 4429
 
 P = ParamSpec("P")
@@ -41,7 +41,7 @@ class Socket(Protocol):
 class Login:
     """The sockets of a user in this process.
 
-    Their queries are run one after the other, so that one user never takes all the threads. Beyond SOCKETS_AT_MOST the
+    Their queries are run one after the other, so that one user never takes all the threads. Beyond MAX_SOCKETS the
     oldest socket ends: to refuse the new one would lock out a person whose browser left half-open ones behind.
     """
 
@@ -57,7 +57,7 @@ class Login:
 
     def add(self, socket: Socket) -> None:
         self._sockets[socket] = None
-        if len(self._sockets) > SOCKETS_AT_MOST:
+        if len(self._sockets) > MAX_SOCKETS:
             oldest = next(iter(self._sockets))
             self.remove(oldest)
             task = asyncio.create_task(oldest.end(CLOSE_TOO_MANY))

@@ -32,7 +32,7 @@ class SecurityAlertQuerySet(TenantOwnedQuerySet):
 class SecurityAlert(SentByDevice):
     """A stored security event.
 
-    Ids grow in commit order (see `alerts.storage`), so "all after id N" has no gaps.
+    Ids grow in commit order (see `alerts.new_alert`), so "all after id N" has no gaps.
     """
 
     batch_id = models.BigIntegerField()

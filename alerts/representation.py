@@ -1,7 +1,7 @@
 """An alert as clients see it: the `data` of a frame on the socket, and of the page."""
 
 from alerts.models import SecurityAlert
-from alerts.storage import NewAlert
+from alerts.new_alert import NewAlert
 
 
 def represent(alert: SecurityAlert | NewAlert) -> dict[str, object]:

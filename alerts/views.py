@@ -10,8 +10,8 @@ from alerts.models import SecurityAlert, SecurityAlertQuerySet, Severity
 from alerts.representation import represent
 from tenants.models import Tenant
 
-RECENT = 200
-LOOKED_THROUGH = 5000  # for what is critical and still open: older than that it is found in the admin
+RECENT_ALERTS = 200
+SEARCHED_ALERTS = 5000  # for what is critical and still open: older than that it is found in the admin
 
 
 @require_GET
@@ -32,9 +32,9 @@ def live_alerts(request: HttpRequest) -> HttpResponse:
 
 def recent_alerts(visible: SecurityAlertQuerySet) -> list[SecurityAlert]:
     """The newest, newest first, and behind them what is critical and still open."""
-    newest = list(visible.order_by("-id")[:RECENT])
-    if len(newest) < RECENT:
+    newest = list(visible.order_by("-id")[:RECENT_ALERTS])
+    if len(newest) < RECENT_ALERTS:
         return newest
-    older = visible.filter(id__lt=newest[-1].pk).order_by("-id").values("pk")[:LOOKED_THROUGH]
+    older = visible.filter(id__lt=newest[-1].pk).order_by("-id").values("pk")[:SEARCHED_ALERTS]
     critical = visible.open().filter(pk__in=older, severity=Severity.CRITICAL)
-    return newest + list(critical.order_by("-id")[:RECENT])
+    return newest + list(critical.order_by("-id")[:RECENT_ALERTS])

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from common.loops import PerLoop
 
-EVERY = 1.0  # seconds between looks: so much later than its deadline a wait may end
+LOOK_SECONDS = 1.0  # seconds between looks: so much later than its deadline a wait may end
 
 
 class Waiting(Protocol):
@@ -28,7 +28,7 @@ class Deadlines:
     def add(self, waiting: Waiting) -> None:
         self._waiting[waiting] = None
         if self._timer is None:
-            self._timer = self._loop.call_later(EVERY, self._look)
+            self._timer = self._loop.call_later(LOOK_SECONDS, self._look)
 
     def remove(self, waiting: Waiting) -> None:
         """It is over."""
@@ -39,7 +39,7 @@ class Deadlines:
         for late in [waiting for waiting in self._waiting if waiting.deadline <= now]:
             self.remove(late)
             late.give_up()
-        self._timer = self._loop.call_later(EVERY, self._look) if self._waiting else None
+        self._timer = self._loop.call_later(LOOK_SECONDS, self._look) if self._waiting else None
 
 
 deadlines_of = PerLoop(Deadlines).of

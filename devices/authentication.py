@@ -13,8 +13,8 @@ from devices.keys import key_digest
 from devices.models import Device, DeviceKey, ProvisioningKey
 from tenants.models import Tenant
 
-KNOWN_FOR = 10.0  # seconds that a key found is trusted without asking the database again
-KNOWN_AT_MOST = 10_000
+KNOWN_SECONDS = 10.0  # seconds that a key found is trusted without asking the database again
+MAX_KNOWN_KEYS = 10_000
 
 
 class KnownKeys:
@@ -31,9 +31,9 @@ class KnownKeys:
         return key if time.monotonic() < until else None
 
     def add(self, key: DeviceKey) -> None:
-        if len(self._keys) >= KNOWN_AT_MOST:
+        if len(self._keys) >= MAX_KNOWN_KEYS:
             self.clear()
-        seconds = KNOWN_FOR
+        seconds = KNOWN_SECONDS
         if key.expires_at is not None:
             seconds = min(seconds, (key.expires_at - timezone.now()).total_seconds())
         self._keys[key.digest] = (key, time.monotonic() + seconds)

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 TIME_LIMIT_SECONDS = 5.0  # for all that a registration asks of the database
 REPEAT_WITHIN = timedelta(days=1)  # for a device that never saw its answer, and was offline meanwhile
-MOST_REPEATS = 3
+MAX_REPEATS = 3
 SECRET_LENGTH = 22  # characters: 128 random bits in Base64
 TOO_SHORT = f"The Idempotency-Key of a registration is a secret: at least {SECRET_LENGTH} characters, made at random."
 
@@ -119,7 +119,7 @@ class RegisterView(APIView):
         with self.time_limit.transaction():
             device, plaintext = register(key, secret, self.arrived_at, **given)
         number = device.registration_repeats
-        what = f"repeated its registration ({number} of {MOST_REPEATS})" if number else "registered"
+        what = f"repeated its registration ({number} of {MAX_REPEATS})" if number else "registered"
         source = source_address(request.META) or "an unknown address"
         logger.info("Device %s of %s %s with %s from %s", device.name, key.tenant.slug, what, key, source)
         answer = {"device_id": device.pk, "device_key": plaintext, "tenant_id": device.tenant_id}
@@ -140,7 +140,7 @@ def register(
     """A new device of the tenant of `key`, with a device key. It uses the provisioning key once.
 
     A device whose answer was lost asks again with the same `secret`: until it has sent something, for a day, and
-    MOST_REPEATS times it gets another device key in place of the lost one, and no further use is counted. No key is
+    MAX_REPEATS times it gets another device key in place of the lost one, and no further use is counted. No key is
     revoked that was made after `arrived_at`: another request of the device, overtaking this one, was told it.
 
     For a transaction that is open. Raises InvalidProvisioningKey and DeviceNameTaken.
@@ -175,7 +175,7 @@ def repeat(device: Device, arrived_at: datetime) -> str:
         pk=device.pk,
         last_seen_at=None,
         created_at__gt=arrived_at - REPEAT_WITHIN,
-        registration_repeats__lt=MOST_REPEATS,
+        registration_repeats__lt=MAX_REPEATS,
     )
     if not repeatable.update(registration_repeats=F("registration_repeats") + 1, registration_repeated_at=arrived_at):
         raise NoRepeatLeft

@@ -26,7 +26,7 @@ Event = dict[str, Any]
 
 LOG_FILES = [Path("/var/log") / name for name in ("syslog", "messages", "system.log", "auth.log", "dpkg.log")]
 LINES_AT_START = 10
-MOST_BYTES_AT_ONCE = 256 * 1024
+MAX_BYTES_AT_ONCE = 256 * 1024
 LEVELS = dict(zip("01234567", ["emerg", "alert", "crit", "error", "warn", "notice", "info", "debug"], strict=True))
 LEADING_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:?\d\d)?")
 
@@ -102,14 +102,14 @@ class LogFile:
         stats = os.fstat(file.fileno())
         at_start = self._inode is None
         if at_start:
-            self._offset = max(0, stats.st_size - MOST_BYTES_AT_ONCE)
+            self._offset = max(0, stats.st_size - MAX_BYTES_AT_ONCE)
         elif stats.st_ino != self._inode or stats.st_size < self._offset:
             self._offset = 0
         self._inode = stats.st_ino
         file.seek(self._offset)
-        chunk = file.read(MOST_BYTES_AT_ONCE)
+        chunk = file.read(MAX_BYTES_AT_ONCE)
         # A line that is still being written waits for the next read, unless it fills a whole read.
-        whole = chunk[: chunk.rfind(b"\n") + 1] or (chunk if len(chunk) == MOST_BYTES_AT_ONCE else b"")
+        whole = chunk[: chunk.rfind(b"\n") + 1] or (chunk if len(chunk) == MAX_BYTES_AT_ONCE else b"")
         self._offset += len(whole)
         lines = whole.decode(errors="replace").split("\n")[:-1]
         return lines[-LINES_AT_START:] if at_start else lines

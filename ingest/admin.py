@@ -20,7 +20,7 @@ from tenants.admin.display import badge, related
 from tenants.admin.pages import RelatedFilter
 
 SUMMARY_LENGTH = 160
-NEAR = 100_000  # ids; some thirty writers at work with 3,000 events each
+NEARBY_IDS = 100_000  # ids; some thirty writers at work with 3,000 events each
 KINDS = {
     Kind.TELEMETRY: "info",
     Kind.LOG: None,
@@ -49,7 +49,7 @@ class BatchFilter(TextFilter):
         if not self.value():
             return 0, end
         found = first_id(rows, "batch_id", self.batch_id, end)
-        return found - NEAR, found + NEAR
+        return found - NEARBY_IDS, found + NEARBY_IDS
 
 
 @admin.register(IngestEvent)

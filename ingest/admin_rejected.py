@@ -24,9 +24,9 @@ from tenants.admin.bounded import SentByDevices
 from tenants.admin.display import badge, exact
 from tenants.admin.pages import RelatedFilter, page
 
-SHOWN = 20_000  # characters of a body, and
+SHOWN_CHARACTERS = 20_000  # characters of a body, and
 ERRORS_SHOWN = 20
-LIST = "admin:ingest_rejectedbatch_changelist"
+LIST_PAGE = "admin:ingest_rejectedbatch_changelist"
 
 
 @admin.register(RejectedBatch)
@@ -93,7 +93,7 @@ class RejectedBatchAdmin(SentByDevices):
             user_id, [device], CHANGE, f"A rejected batch was sent again: {count} events.", single_object=True
         )
         self.message_user(request, f"Stored: {count} event{'' if count == 1 else 's'} of {device}.", messages.SUCCESS)
-        return HttpResponseRedirect(reverse(LIST))
+        return HttpResponseRedirect(reverse(LIST_PAGE))
 
     @action(description="Download the body", url_path="body", icon="download", permissions=["view"])
     def download(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -145,4 +145,4 @@ def readable(body: bytes) -> str:
     except (ValueError, RecursionError):
         pass
     text = text.encode(errors="replace").decode()  # a lone surrogate can't be shown
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"

@@ -6,8 +6,8 @@ from django.conf import settings
 
 from ingest.errors import DeviceOverloaded, Overloaded
 
-BATCH_BYTES = 4096  # what even the smallest batch costs, roughly
-DEVICE_PART = 8  # a device may hold so large a part of the whole: one can't keep the others out
+BATCH_OVERHEAD_BYTES = 4096  # what even the smallest batch costs, roughly
+DEVICE_FRACTION = 8  # a device may hold one eighth of the whole, so that one can't keep the others out
 
 
 class Backlog:
@@ -18,7 +18,7 @@ class Backlog:
         self._by_device: dict[int, int] = {}
         self._lock = threading.Lock()
 
-    def take(self, device_id: int, size: int) -> None:
+    def acquire(self, device_id: int, size: int) -> None:
         """Hold `size` bytes more. Raises DeviceOverloaded or Overloaded where that is too much: none are held then."""
         with self._lock:
             of_device = self._by_device.get(device_id, 0)
@@ -30,7 +30,7 @@ class Backlog:
             self.held += size
             self._by_device[device_id] = of_device + size
 
-    def give_back(self, device_id: int, size: int) -> None:
+    def release(self, device_id: int, size: int) -> None:
         with self._lock:
             self.held -= size
             rest = self._by_device.pop(device_id, 0) - size
@@ -40,27 +40,27 @@ class Backlog:
 
 def device_bytes() -> int:
     """What one device may hold: a part of the whole, but at least the largest batch that it may send."""
-    return max(settings.INGEST_BACKLOG_BYTES // DEVICE_PART, settings.INGEST_MAX_BYTES + BATCH_BYTES)
+    return max(settings.INGEST_BACKLOG_BYTES // DEVICE_FRACTION, settings.INGEST_MAX_BYTES + BATCH_OVERHEAD_BYTES)
 
 
-class Share:
+class Reservation:
     """What one request of a device holds, until the end of its `with` block."""
 
     def __init__(self, device_id: int) -> None:
         self.device_id = device_id
         self._size = 0
 
-    def __enter__(self) -> "Share":
+    def __enter__(self) -> "Reservation":
         return self
 
     def __exit__(self, *error: object) -> None:
         if self._size:
-            backlog.give_back(self.device_id, self._size)
+            backlog.release(self.device_id, self._size)
 
-    def hold(self, size: int) -> None:
+    def grow(self, size: int) -> None:
         """Hold `size` bytes in all, if it is less now. Raises DeviceOverloaded or Overloaded."""
         if size > self._size:
-            backlog.take(self.device_id, size - self._size)
+            backlog.acquire(self.device_id, size - self._size)
             self._size = size
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.http import HttpRequest
 
-from ingest.backlog import BATCH_BYTES, Share
+from ingest.backlog import BATCH_OVERHEAD_BYTES, Reservation
 from ingest.errors import BodyTooLarge, MalformedBatch, UnsupportedContentEncoding, UnsupportedContentType
 from ingest.turns import run_in_turn
 
@@ -27,8 +27,8 @@ ZSTD_OPTIONS: dict[int, int] = {
 }  # 8 MiB, as RFC 9659 has it: so much a frame may need
 
 
-async def read_body(request: HttpRequest, limit: int, share: Share) -> bytes:
-    """The inflated body, at most `limit` bytes; `share` holds it while it comes, and where inflating it takes long.
+async def read_body(request: HttpRequest, limit: int, reservation: Reservation) -> bytes:
+    """The inflated body, at most `limit` bytes; `reservation` covers it while it comes, and if inflating it takes long.
 
     Raises UnsupportedContentType, UnsupportedContentEncoding, BodyTooLarge (as soon as it is known,
     without reading the rest), BodyTooSlow, Overloaded, and MalformedBatch for a compressed stream that is damaged.
@@ -42,7 +42,7 @@ async def read_body(request: HttpRequest, limit: int, share: Share) -> bytes:
     if declared.isdecimal() and int(declared[:20]) > limit:
         raise BodyTooLarge(limit)
     receive_body = getattr(request, "receive_body", None)  # see `ingest.handler`
-    body = await receive_body(limit, share) if receive_body else request.body
+    body = await receive_body(limit, reservation) if receive_body else request.body
     if len(body) > limit:  # where Django's own handler has read it whole
         raise BodyTooLarge(limit)
     if coding not in INFLATE:
@@ -50,8 +50,8 @@ async def read_body(request: HttpRequest, limit: int, share: Share) -> bytes:
     if len(body) <= INLINE_COMPRESSED_BYTES:
         with contextlib.suppress(BodyTooLarge):
             return INFLATE[coding](body, min(limit, INLINE_BYTES))
-    share.hold(len(body) + BATCH_BYTES)
-    return await run_in_turn(share.device_id, INFLATE[coding], body, limit)
+    reservation.grow(len(body) + BATCH_OVERHEAD_BYTES)
+    return await run_in_turn(reservation.device_id, INFLATE[coding], body, limit)
 
 
 def _inflate(data: bytes, limit: int, new_decompressor: Callable[[], Any]) -> bytes:

@@ -15,15 +15,15 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponse
 
 from common.deadlines import deadlines_of
-from ingest.backlog import BATCH_BYTES, Share
+from ingest.backlog import BATCH_OVERHEAD_BYTES, Reservation
 from ingest.errors import BodyTooLarge, BodyTooSlow, ClientDisconnected
 from ingest.views import IngestView
 
 logger = logging.getLogger("ingest")
 
 PATH = "/v1/ingest"
-BODY_RATE = 500  # bytes a second that a body must come by, after INGEST_BODY_SECONDS: an uplink may be thin
-BODY_SECONDS_AT_MOST = 300.0  # for any body, however large
+BODY_BYTES_PER_SECOND = 500  # bytes a second that a body must come by, after INGEST_BODY_SECONDS: an uplink may be thin
+MAX_BODY_SECONDS = 300.0  # for any body, however large
 SILENCE_SECONDS = 10.0  # that a body may not grow
 NO_CONTENT = {"type": "http.response.start", "status": 204, "headers": []}
 NO_BODY = {"type": "http.response.body", "body": b""}
@@ -39,8 +39,8 @@ class StreamedRequest(ASGIRequest):
         self._receive = receive
         self._is_too_slow = False
 
-    async def receive_body(self, limit: int, share: Share) -> bytes:
-        """The body, held by `share` until it is whole.
+    async def receive_body(self, limit: int, reservation: Reservation) -> bytes:
+        """The body, held by `reservation` until it is whole.
 
         Raises BodyTooLarge as soon as it is over `limit` bytes, BodyTooSlow, Overloaded, and ClientDisconnected where
         it ends early.
@@ -52,7 +52,7 @@ class StreamedRequest(ASGIRequest):
         deadlines = deadlines_of(loop)
         deadlines.add(self)
         try:
-            return await self._receive_chunks(limit, share, began)
+            return await self._receive_chunks(limit, reservation, began)
         except asyncio.CancelledError:
             if not self._is_too_slow:
                 raise
@@ -61,7 +61,7 @@ class StreamedRequest(ASGIRequest):
         finally:
             deadlines.remove(self)
 
-    async def _receive_chunks(self, limit: int, share: Share, began: float) -> bytes:
+    async def _receive_chunks(self, limit: int, reservation: Reservation, began: float) -> bytes:
         loop = asyncio.get_running_loop()
         chunks, size = [], 0
         while True:
@@ -75,8 +75,8 @@ class StreamedRequest(ASGIRequest):
                 raise BodyTooLarge(limit)
             if not message.get("more_body", False):
                 return b"".join(chunks)
-            share.hold(size + BATCH_BYTES)
-            allowed = min(settings.INGEST_BODY_SECONDS + size / BODY_RATE, BODY_SECONDS_AT_MOST)
+            reservation.grow(size + BATCH_OVERHEAD_BYTES)
+            allowed = min(settings.INGEST_BODY_SECONDS + size / BODY_BYTES_PER_SECOND, MAX_BODY_SECONDS)
             self.deadline = min(began + allowed, loop.time() + SILENCE_SECONDS)
 
     def give_up(self) -> None:

@@ -17,10 +17,10 @@ T = TypeVar("T")
 
 TABLE = "ingest_events"
 WEEK = timedelta(weeks=1)
-AHEAD = 4  # weeks: a month without anybody who runs `maintain`
+WEEKS_AHEAD = 4  # weeks: a month without anybody who runs `maintain`
 LOCK_SECONDS = 2  # as long as devices may wait behind us, who wait for a long query
-TRIES = 5
-ONE_AT_A_TIME = 0x5EC_C1EA2  # an advisory lock: two processes may maintain at once
+LOCK_TRIES = 5
+MAINTENANCE_LOCK = 0x5EC_C1EA2  # an advisory lock: two processes may maintain at once
 
 
 class TableBusy(Exception):  # noqa: N818  the standard term is lock_not_available, and it is no error of ours
@@ -66,7 +66,7 @@ def make_ahead(now: datetime) -> list[str]:
     if connection.vendor != "postgresql":
         return []
     ends = {partition.end for partition in partitions()}
-    starts = [week_of(now) + n * WEEK for n in range(AHEAD + 1)]
+    starts = [week_of(now) + n * WEEK for n in range(WEEKS_AHEAD + 1)]
     return [made for start in starts if start + WEEK not in ends if (made := make(start))]
 
 
@@ -127,11 +127,11 @@ def in_default() -> bool:
 
 def _with_lock(change: Callable[[], T]) -> T:
     """Make `change`, which needs a lock that a long query may hold: devices queue behind us, so wait briefly."""
-    for _ in range(TRIES):
+    for _ in range(LOCK_TRIES):
         try:
             with transaction.atomic():
                 with connection.cursor() as cursor:
-                    cursor.execute("SELECT pg_advisory_xact_lock(%s)", [ONE_AT_A_TIME])
+                    cursor.execute("SELECT pg_advisory_xact_lock(%s)", [MAINTENANCE_LOCK])
                     cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
                 return change()
         except OperationalError as error:

@@ -13,9 +13,9 @@ logger = logging.getLogger("ingest")
 
 LINE_EVERY_SECONDS = 60.0
 LINE_CHARACTERS = 300  # an answer may name a hundred errors
-REASONS_AT_MOST = 1000  # devices and codes that have lines of their own in a minute
-WAITING_AT_MOST = 200
-WAITING_BYTES_AT_MOST = 16 * 1024 * 1024
+MAX_REASONS = 1000  # devices and codes that have lines of their own in a minute
+MAX_WAITING = 200
+MAX_WAITING_BYTES = 16 * 1024 * 1024
 CLOSE_SECONDS = 5.0
 
 
@@ -32,7 +32,7 @@ class RefusalLines:
         if reason in self._counts:
             self._counts[reason] += 1
             return
-        if len(self._counts) >= REASONS_AT_MOST:
+        if len(self._counts) >= MAX_REASONS:
             self._counts["others", "other reasons"] += 1
             return
         self._counts[reason] = 0
@@ -74,7 +74,7 @@ class RejectionQueue:
 
     def put(self, rejection: Rejection) -> None:
         size = len(rejection.body)
-        if len(self._waiting) >= WAITING_AT_MOST or self._bytes + size > WAITING_BYTES_AT_MOST:
+        if len(self._waiting) >= MAX_WAITING or self._bytes + size > MAX_WAITING_BYTES:
             self._dropped += 1
             return
         self._waiting.append(rejection)

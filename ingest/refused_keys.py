@@ -13,7 +13,7 @@ from ingest.queries import run_query
 logger = logging.getLogger("ingest")
 
 EVERY_SECONDS = 60.0  # between two writes, however many requests there are
-ADDRESSES_AT_MOST = 1000  # that are counted apart
+MAX_ADDRESSES = 1000  # that are counted apart
 ADDRESSES_NAMED = 5
 
 
@@ -29,7 +29,7 @@ class RefusedKeys:
     def add(self, source: str | None) -> None:
         self._count += 1
         source = source or "an unknown address"
-        if source in self._sources or len(self._sources) < ADDRESSES_AT_MOST:
+        if source in self._sources or len(self._sources) < MAX_ADDRESSES:
             self._sources[source] += 1
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(EVERY_SECONDS, self._write_soon)

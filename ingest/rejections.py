@@ -14,12 +14,12 @@ from django.utils import timezone
 from alerts.broadcast import broadcast
 from devices.authentication import InvalidDeviceKey
 from devices.models import Device, DeviceKey
-from ingest.batch import check_batch
+from ingest.checking import check_batch
 from ingest.models import RejectedBatch
-from ingest.store import store_batches
+from ingest.storing import store_batches
 from tenants.isolation import bypass_isolation
 
-ERRORS = 100  # that are kept of a batch
+ERRORS_KEPT = 100  # that are kept of a batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def keep(rejection: Rejection) -> None:
         "source": rejection.source,
         "status": rejection.status,
         "detail": rejection.detail,
-        "errors": rejection.errors[:ERRORS],
+        "errors": rejection.errors[:ERRORS_KEPT],
         "received_at": rejection.received_at,
     }
     _, is_new = RejectedBatch.objects.defer("body").update_or_create(

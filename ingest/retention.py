@@ -10,9 +10,9 @@ from ingest.models import IngestBatch, IngestEvent
 from ingest.partitions import Partition, drop, partitions
 from tenants.models import Tenant
 
-STEP = 5000  # rows that one transaction deletes, so that nobody waits for it
-LATE = timedelta(days=1)  # after its end a partition may still be written to: an event is dated when it arrives
-REPEATS = timedelta(days=30)  # batches are remembered at least as long, for a device may repeat one
+STEP_ROWS = 5000  # rows that one transaction deletes, so that nobody waits for it
+WRITABLE_AFTER_END = timedelta(days=1)  # a partition, because an event is dated when it arrives
+REPEATS_REMEMBERED = timedelta(days=30)  # batches are remembered at least as long, for a device may repeat one
 
 
 def drop_expired_partitions(now: datetime) -> Iterator[str]:
@@ -26,7 +26,7 @@ def drop_expired_partitions(now: datetime) -> Iterator[str]:
 
 
 def _is_over(partition: Partition, now: datetime) -> bool:
-    return partition.end + LATE <= now
+    return partition.end + WRITABLE_AFTER_END <= now
 
 
 def delete_expired(tenant: Tenant, now: datetime) -> dict[type[Model], int]:
@@ -38,7 +38,7 @@ def delete_expired(tenant: Tenant, now: datetime) -> dict[type[Model], int]:
         return {}
     kept_for = timedelta(days=tenant.retention_days)
     old = {"tenant": tenant, "received_at__lt": now - kept_for}
-    old_batches = {"tenant": tenant, "received_at__lt": now - max(kept_for, REPEATS)}
+    old_batches = {"tenant": tenant, "received_at__lt": now - max(kept_for, REPEATS_REMEMBERED)}
     return {
         IngestEvent: _delete_events(IngestEvent.objects.filter(**old)),
         SecurityAlert: _delete_by_id(SecurityAlert.objects.filter(**old, status=Status.RESOLVED)),
@@ -49,7 +49,7 @@ def delete_expired(tenant: Tenant, now: datetime) -> dict[type[Model], int]:
 def _delete_events(events: QuerySet[IngestEvent]) -> int:
     """In no order: the index begins with the tenant, and the partitions before `received_at` hold little else."""
     count = 0
-    while step := list(events.order_by().values_list("received_at", "pk")[:STEP]):
+    while step := list(events.order_by().values_list("received_at", "pk")[:STEP_ROWS]):
         # With the times the database looks into the partitions that it must.
         times = (min(step)[0], max(step)[0])
         IngestEvent.objects.filter(pk__in=[pk for _, pk in step], received_at__range=times).delete()
@@ -60,7 +60,7 @@ def _delete_events(events: QuerySet[IngestEvent]) -> int:
 def _delete_by_id(rows: QuerySet) -> int:
     """In the order of ids, each step going on where the last one ended: what is deleted is not passed again."""
     count, last = 0, 0
-    while step := list(rows.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:STEP]):
+    while step := list(rows.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:STEP_ROWS]):
         rows.model.objects.filter(pk__in=step).delete()
         count, last = count + len(step), step[-1]
     return count

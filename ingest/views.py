@@ -13,9 +13,10 @@ from rest_framework.views import APIView
 from common.headers import idempotency_key, source_address
 from devices.authentication import DeviceKeyAuthentication
 from devices.models import DeviceKey
-from ingest.backlog import BATCH_BYTES, Share
-from ingest.batch import Batch, Rejected, check_batch, check_leniently, check_quickly
+from ingest.backlog import BATCH_OVERHEAD_BYTES, Reservation
+from ingest.batch import BadEvents, Batch
 from ingest.body import INLINE_BYTES, read_body
+from ingest.checking import check_batch, check_leniently, check_quickly
 from ingest.errors import InvalidEvents
 from ingest.headers import prefers_lenient
 from ingest.limiter import limiter
@@ -23,8 +24,8 @@ from ingest.queries import run_query
 from ingest.refusals import refusal_lines, rejection_queue
 from ingest.refused_keys import refused_keys
 from ingest.rejections import Rejection, keep
+from ingest.storing import store_batch
 from ingest.turns import run_in_turn
-from ingest.writer import writer
 
 KEPT = {400, 403, 413, 415, 422}  # a refusal for what was sent, and not for who or when
 
@@ -64,12 +65,12 @@ class IngestView(APIView):
         key = await self._authenticate()
         headers = request._request.META
         allowance, lenient = limiter.of(key.device), prefers_lenient(headers)
-        with Share(key.device_id) as share:
+        with Reservation(key.device_id) as reservation:
             try:
-                self.body = await read_body(request._request, settings.INGEST_MAX_BYTES, share)
+                self.body = await read_body(request._request, settings.INGEST_MAX_BYTES, reservation)
                 if allowance:
                     allowance.admit(self.body)
-                batch, rejected = await self._check(key, headers, share, lenient=lenient)
+                batch, rejected = await self._check(key, headers, reservation, lenient=lenient)
                 batch.idempotency_key = idempotency_key(headers)
             except APIException as error:
                 if allowance and error.status_code in KEPT:
@@ -79,7 +80,7 @@ class IngestView(APIView):
                 allowance.take(batch, rejected.count if rejected else 0)
             if rejected:
                 await run_query(keep, rejected_events(batch, rejected))  # first: a fault in between loses nothing
-        await writer.store(batch)
+        await store_batch(batch)
         if not lenient:
             return None
         applied = {"Preference-Applied": "handling=lenient"}
@@ -89,13 +90,13 @@ class IngestView(APIView):
         return HttpResponse(json.dumps(answer), content_type="application/json", headers=applied)
 
     async def _check(
-        self, key: DeviceKey, headers: dict[str, Any], share: Share, *, lenient: bool
-    ) -> tuple[Batch, Rejected | None]:
+        self, key: DeviceKey, headers: dict[str, Any], reservation: Reservation, *, lenient: bool
+    ) -> tuple[Batch, BadEvents | None]:
         """The batch, and those of its events that were rejected. What may take long is done in the device's turn."""
         arguments = self.body, key, source_address(headers), datetime.now(UTC)
         if len(self.body) <= INLINE_BYTES and (batch := check_quickly(*arguments)):
             return batch, None
-        share.hold(len(self.body) + BATCH_BYTES)
+        reservation.grow(len(self.body) + BATCH_OVERHEAD_BYTES)
         if lenient:
             return await run_in_turn(key.device_id, check_leniently, *arguments)
         return await run_in_turn(key.device_id, check_batch, *arguments), None
@@ -133,7 +134,7 @@ class IngestView(APIView):
         )
 
 
-def rejected_events(batch: Batch, rejected: Rejected) -> Rejection:
+def rejected_events(batch: Batch, rejected: BadEvents) -> Rejection:
     """Those of a lenient batch that are not stored: a body of their own, with the errors by index in that."""
     places: dict[object, int] = {}
     return Rejection(

@@ -20,8 +20,8 @@ from alerts.models import SecurityAlert, Severity, Status
 from devices.models import ONLINE_WITHIN, Device, DeviceKey
 from ingest.models import IngestBatch, RefusedKeyCount, RejectedBatch
 from ingest.rejections import oldest_kept
-from ingestcloud.unfold import may_look_at
-from tenants.admin.bounded import COUNT_TO
+from ingestcloud.admin_theme import may_look_at
+from tenants.admin.bounded import MAX_COUNTED_ROWS
 from tenants.admin.display import ago, link_to
 from tenants.admin.pages import StaffPages
 
@@ -30,7 +30,7 @@ admin.site.unregister(User)
 admin.site.unregister(Group)
 
 EXPIRING_WITHIN = timedelta(days=14)
-NEWEST = 8
+NEWEST_ALERTS = 8
 
 
 class Figure(NamedTuple):
@@ -102,7 +102,9 @@ def newest_alerts(request: HttpRequest) -> dict[str, Any]:
     """A table of the newest alerts, with the columns of their list."""
     pages = cast(SecurityAlertAdmin, admin.site.get_model_admin(SecurityAlert))
     columns = (pages.severity_label, pages.status_label, link_to, pages.device_link, pages.received)
-    rows = [[column(alert) for column in columns] for alert in pages.get_queryset(request).order_by("-pk")[:NEWEST]]
+    rows = [
+        [column(alert) for column in columns] for alert in pages.get_queryset(request).order_by("-pk")[:NEWEST_ALERTS]
+    ]
     return {"headers": ["severity", "status", "title", "device", "received"], "rows": rows}
 
 
@@ -117,7 +119,7 @@ def devices_online(request: HttpRequest) -> Figure:
 def open_alerts(request: HttpRequest) -> Figure:
     """Among the newest, as everything that is counted here: a table of any size must not slow the front page."""
     severe = [Severity.HIGH, Severity.CRITICAL]
-    newest = SecurityAlert.objects.for_user(request.user).order_by("-pk")[:COUNT_TO].values("pk")
+    newest = SecurityAlert.objects.for_user(request.user).order_by("-pk")[:MAX_COUNTED_ROWS].values("pk")
     count = SecurityAlert.objects.open().filter(pk__in=newest, severity__in=severe).count()
     query = {"status__exact": Status.OPEN.value, "severity__exact": [severity.value for severity in severe]}
     url = reverse("admin:alerts_securityalert_changelist", query=query)

@@ -24,14 +24,14 @@ from common.problems import problem  # noqa: E402
 from ingest.handler import PATH, IngestHandler  # noqa: E402
 from ingest.refusals import rejection_queue  # noqa: E402
 from ingest.refused_keys import refused_keys  # noqa: E402
-from ingest.writer import writer  # noqa: E402
+from ingest.storing import close_writer  # noqa: E402
 from ingestcloud.pages import Pages  # noqa: E402
 
 BoundedConnection.seconds = OPERATION_SECONDS  # a command may take longer, a server may not
 ingest_application = IngestHandler(problem)
 pages = Pages(django_application)
-GARBAGE = 50_000  # objects more than there were, before the collector looks for those that nobody needs
-PARENT_EVERY_SECONDS = 1.0
+GC_THRESHOLD = 50_000  # objects more than there were, before the collector looks for those that nobody needs
+PARENT_LOOK_SECONDS = 1.0
 
 
 async def http_application(
@@ -46,7 +46,7 @@ async def http_application(
 async def end_with_parent(parent: int) -> None:
     """Of several workers: where the process that looks after them was killed, they would serve on beside the next."""
     while os.getppid() == parent:  # noqa: ASYNC110  nobody tells us
-        await asyncio.sleep(PARENT_EVERY_SECONDS)
+        await asyncio.sleep(PARENT_LOOK_SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)  # as if it had told us: what is on its way is finished
 
 
@@ -62,11 +62,11 @@ async def lifespan(
             # leaves nothing to collect, and by the usual threshold the search is a twentieth of the work.
             gc.collect()
             gc.freeze()
-            gc.set_threshold(GARBAGE)
+            gc.set_threshold(GC_THRESHOLD)
             if multiprocessing.parent_process() is not None:
                 watching = asyncio.create_task(end_with_parent(os.getppid()))
         if message["type"] == "lifespan.shutdown":
-            await asyncio.to_thread(writer.close)
+            await asyncio.to_thread(close_writer)
             await refused_keys.write()
             await rejection_queue.close()
         await send({"type": f"{message['type']}.complete"})

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 LOGIN_PATHS = ("/login/", "/admin/login/")
 PASSWORD_PATHS = (*LOGIN_PATHS, "/password/", "/admin/password_change/", "/admin/auth/user/")
 HASHES_AT_ONCE = 2
-WAITING_AT_MOST = 20
+MAX_WAITING = 20
 TURN_SECONDS = 5.0
 PASSWORD_LENGTH = 4096  # characters; more is no password, but work
 
@@ -76,7 +76,7 @@ class PasswordMiddleware:
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
         self._turns = threading.BoundedSemaphore(HASHES_AT_ONCE)
-        self._places = threading.BoundedSemaphore(HASHES_AT_ONCE + WAITING_AT_MOST)
+        self._places = threading.BoundedSemaphore(HASHES_AT_ONCE + MAX_WAITING)
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if request.method != "POST" or not request.path_info.startswith(PASSWORD_PATHS):

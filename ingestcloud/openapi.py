@@ -17,7 +17,7 @@ from rest_framework import serializers
 from common.problems import CONTENT_TYPE
 from devices.authentication import DeviceKeyAuthentication, ProvisioningKeyAuthentication
 from devices.registration import (
-    MOST_REPEATS,
+    MAX_REPEATS,
     SECRET_LENGTH,
     RegisteredSerializer,
     RegisterView,
@@ -164,7 +164,7 @@ extend_schema_view(
             header(
                 "Idempotency-Key",
                 "A secret of the device's own, of at least 128 random bits. With the same one it may repeat a request "
-                f"whose answer was lost, {MOST_REPEATS} times within a day.",
+                f"whose answer was lost, {MAX_REPEATS} times within a day.",
                 pattern=f'^"?[!#-\\[\\]-~]{{{SECRET_LENGTH},255}}"?$',
             )
         ],

@@ -16,13 +16,13 @@ from ingest.handler import send_response
 
 PAGES_AT_ONCE = 8
 REGISTRATIONS_AT_ONCE = 2
-WAITING_AT_MOST = 100
+MAX_WAITING = 100
 TURN_SECONDS = 5.0
 SILENCE_SECONDS = 10.0  # that end a body
 BODY_SECONDS = 300.0  # that end any
-REGISTER = "/api/v1/devices/register"
-AT_ONCE = ("/healthz", "/readyz")  # they ask by threads of their own
-CLOSE = {"Connection": "close"}  # what is left of the body must not be taken for the next request
+REGISTER_PATH = "/api/v1/devices/register"
+UNQUEUED_PATHS = ("/healthz", "/readyz")  # they ask by threads of their own
+CLOSE_HEADERS = {"Connection": "close"}  # what is left of the body must not be taken for the next request
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -35,9 +35,9 @@ class Slots:
         self._free = asyncio.Semaphore(count)
         self._waiting = 0
 
-    async def take(self) -> bool:
+    async def acquire(self) -> bool:
         """Whether there was one in time. It must be given back then."""
-        if self._waiting >= WAITING_AT_MOST:
+        if self._waiting >= MAX_WAITING:
             return False
         self._waiting += 1
         try:
@@ -48,7 +48,7 @@ class Slots:
         finally:
             self._waiting -= 1
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         self._free.release()
 
 
@@ -69,14 +69,14 @@ class Pages:
         try:
             whole = await received(scope, receive)
         except TimeoutError:
-            answer = problem(408, "body_too_slow", "The body did not arrive in time.", headers=CLOSE)
+            answer = problem(408, "body_too_slow", "The body did not arrive in time.", headers=CLOSE_HEADERS)
             return await send_response(answer, send)
         if whole is None:
             return None
-        if path in AT_ONCE:
+        if path in UNQUEUED_PATHS:
             return await self._django(scope, whole, send)
-        slots = (_registrations if path == REGISTER else _pages).of(asyncio.get_running_loop())
-        if not await slots.take():
+        slots = (_registrations if path == REGISTER_PATH else _pages).of(asyncio.get_running_loop())
+        if not await slots.acquire():
             return await send_response(busy(path), send)
         return await self._run(slots, scope, whole, send)
 
@@ -84,18 +84,18 @@ class Pages:
         """The slot is free when the answer is made: a client may take its time to read it."""
         is_held = True
 
-        async def send_and_give_back(message: dict[str, Any]) -> None:
+        async def send_and_release(message: dict[str, Any]) -> None:
             nonlocal is_held
             if is_held:
                 is_held = False
-                slots.give_back()
+                slots.release()
             await send(message)
 
         try:
-            await self._django(scope, receive, send_and_give_back)
+            await self._django(scope, receive, send_and_release)
         finally:
             if is_held:
-                slots.give_back()
+                slots.release()
 
 
 async def received(scope: dict[str, Any], receive: Receive) -> Receive | None:
@@ -129,9 +129,11 @@ def refuse_body(scope: dict[str, Any]) -> HttpResponse | None:
     headers = dict(scope["headers"])
     length = headers.get(b"content-length", b"")
     if b"transfer-encoding" in headers:
-        return problem(411, "length_required", "This address takes no body without a Content-Length.", headers=CLOSE)
+        return problem(
+            411, "length_required", "This address takes no body without a Content-Length.", headers=CLOSE_HEADERS
+        )
     if length.isdigit() and int(length[:20]) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
-        return problem(413, "body_too_large", "The body is larger than this address takes.", headers=CLOSE)
+        return problem(413, "body_too_large", "The body is larger than this address takes.", headers=CLOSE_HEADERS)
     return None
 
 

@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 HEAD_BYTES = 64 * 1024  # of a request: its line and headers
 HEAD_SECONDS = 10.0  # that a head may take, from its first byte or from the opening of its connection
 LOOK_EVERY_SECONDS = 2.0
-CONNECTIONS_AT_MOST = 4000
-OTHER_FILES = 200  # of a process: the database, the sockets of the channel layer, logs
+MAX_CONNECTIONS = 4000
+RESERVED_FILES = 200  # of a process: the database, the sockets of the channel layer, logs
 
 
 def _problem(status: HTTPStatus, code: str, detail: str) -> bytes:
@@ -51,14 +51,14 @@ TOO_MANY = _problem(HTTPStatus.SERVICE_UNAVAILABLE, "too_many_connections", "The
 
 
 def connections_at_most() -> int:
-    """CONNECTIONS_AT_MOST, or what the limit on open files leaves. That limit is raised as far as it may be."""
+    """MAX_CONNECTIONS, or what the limit on open files leaves. That limit is raised as far as it may be."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = CONNECTIONS_AT_MOST + OTHER_FILES
+    wanted = MAX_CONNECTIONS + RESERVED_FILES
     most = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    return max(100, most - OTHER_FILES)
+    return max(100, most - RESERVED_FILES)
 
 
 class BoundedProtocol(HttpToolsProtocol):

@@ -13,7 +13,7 @@ from django.urls import reverse_lazy
 from environs import Env, EnvError
 
 from common.connections import BoundedConnection
-from ingestcloud.unfold import UNFOLD  # noqa: F401  a setting of the admin's theme
+from ingestcloud.admin_theme import UNFOLD  # noqa: F401  a setting of the admin's theme
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -87,7 +87,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "common.problems.ProblemDetailsMiddleware",
     "django.middleware.security.SecurityMiddleware",
-    "ingestcloud.policy.PolicyMiddleware",
+    "ingestcloud.csp.PolicyMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "ingestcloud.sessions.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -189,7 +189,7 @@ AXES_DISABLE_ACCESS_LOG = True
 AXES_ENABLE_ADMIN = False
 AXES_VERBOSE = False
 
-# Of our own pages. `ingestcloud.policy` has what the admin's theme needs beside it.
+# Of our own pages. `ingestcloud.csp` has what the admin's theme needs beside it.
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": [NONE],

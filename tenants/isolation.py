@@ -1,7 +1,7 @@
 """Row-level security: on PostgreSQL a query that forgets to ask whose rows it may show, shows none.
 
 Devices are served by the database's own user, whom no policy binds, so the ingest path pays nothing. For a page or a
-socket the transaction changes to the role PEOPLE, and what that may see is decided by the policies that
+socket the transaction changes to the role PEOPLE_ROLE, and what that may see is decided by the policies that
 `tenants.tables` makes with each table, from the id of the user and the members of tenants.
 https://www.postgresql.org/docs/current/ddl-rowsecurity.html
 """
@@ -17,10 +17,12 @@ from django.http import HttpRequest, HttpResponse
 
 logger = logging.getLogger(__name__)
 
-TOO_LATE = "This took too long, or the database does not answer just now. Try again in a few seconds, or ask for less."
-PEOPLE = "ingestcloud_people"
+UNAVAILABLE_TEXT = (
+    "This took too long, or the database does not answer just now. Try again in a few seconds, or ask for less."
+)
+PEOPLE_ROLE = "ingestcloud_people"
 # A device is known by its key, and what only says that we are here asks for no rows. Everything else acts as its user.
-NOT_FOR_PEOPLE = frozenset({"/v1/ingest", "/api/v1/devices/register", "/healthz", "/readyz"})
+DEVICE_PATHS = frozenset({"/v1/ingest", "/api/v1/devices/register", "/healthz", "/readyz"})
 READS = ("GET", "HEAD", "OPTIONS", "TRACE")
 
 # What a page or a socket may take: a statement at most so long, and none is begun after as long again.
@@ -40,7 +42,7 @@ def acting_as(user: Any) -> Iterator[None]:
     It ends in time: OperationalError is raised where a statement takes longer than STATEMENT_SECONDS, waiting for a
     lock included, or all of them longer than twice that. On SQLite, which has no users, that is all that it does.
     """
-    with _in_time(), _role(PEOPLE, str(user.pk or 0)):
+    with _in_time(), _role(PEOPLE_ROLE, str(user.pk or 0)):
         yield
 
 
@@ -93,7 +95,7 @@ class TenantIsolationMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if request.path_info in NOT_FOR_PEOPLE:
+        if request.path_info in DEVICE_PATHS:
             return self.get_response(request)
         try:
             with acting_as(request.user), transaction.atomic() if _is_atomic(request) else nullcontext():
@@ -106,7 +108,7 @@ class TenantIsolationMiddleware:
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         """Django makes a response of what a view raises, before it comes to `__call__`."""
-        if request.path_info in NOT_FOR_PEOPLE:
+        if request.path_info in DEVICE_PATHS:
             return None
         if _is_atomic(request):
             transaction.set_rollback(True)
@@ -126,4 +128,4 @@ def _is_atomic(request: HttpRequest) -> bool:
 def unavailable(error: Exception) -> HttpResponse:
     """503 for a person, or by `ProblemDetailsMiddleware` for a program."""
     logger.error("The database failed: %r", error)
-    return HttpResponse(TOO_LATE, status=503, content_type="text/plain", headers={"Retry-After": "5"})
+    return HttpResponse(UNAVAILABLE_TEXT, status=503, content_type="text/plain", headers={"Retry-After": "5"})

@@ -9,7 +9,7 @@ from typing import Any
 from django.db import connections, migrations
 from django.db.migrations.operations.base import Operation
 
-from tenants.isolation import PEOPLE
+from tenants.isolation import PEOPLE_ROLE
 
 # Each function is asked once a query, not once a row.
 OF_TENANT = "(SELECT ingestcloud_sees_all()) OR {column} = ANY ((SELECT ingestcloud_tenants())::bigint[])"
@@ -47,14 +47,14 @@ class IsolateTable(TableOperation):
         if schema_editor.connection.vendor != "postgresql":
             return
         schema_editor.execute(f"DROP POLICY IF EXISTS people ON {self.table}")
-        schema_editor.execute(f"CREATE POLICY people ON {self.table} TO {PEOPLE} USING ({self.rows})")
+        schema_editor.execute(f"CREATE POLICY people ON {self.table} TO {PEOPLE_ROLE} USING ({self.rows})")
         schema_editor.execute(f"ALTER TABLE {self.table} ENABLE ROW LEVEL SECURITY")
-        schema_editor.execute(f"GRANT {ALL} ON {self.table} TO {PEOPLE}")
+        schema_editor.execute(f"GRANT {ALL} ON {self.table} TO {PEOPLE_ROLE}")
 
     def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
         if schema_editor.connection.vendor != "postgresql":
             return
-        schema_editor.execute(f"REVOKE ALL ON {self.table} FROM {PEOPLE}")
+        schema_editor.execute(f"REVOKE ALL ON {self.table} FROM {PEOPLE_ROLE}")
         schema_editor.execute(f"ALTER TABLE {self.table} DISABLE ROW LEVEL SECURITY")
         schema_editor.execute(f"DROP POLICY people ON {self.table}")
 
@@ -70,11 +70,11 @@ class ShareTable(TableOperation):
 
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
         if schema_editor.connection.vendor == "postgresql":
-            schema_editor.execute(f"GRANT SELECT ON {self.table} TO {PEOPLE}")
+            schema_editor.execute(f"GRANT SELECT ON {self.table} TO {PEOPLE_ROLE}")
 
     def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
         if schema_editor.connection.vendor == "postgresql":
-            schema_editor.execute(f"REVOKE ALL ON {self.table} FROM {PEOPLE}")
+            schema_editor.execute(f"REVOKE ALL ON {self.table} FROM {PEOPLE_ROLE}")
 
     def describe(self) -> str:
         return f"Share {self.table}"
@@ -108,14 +108,14 @@ SHARED = {
 
 
 def grant_shared_tables(using: str, **kwargs: object) -> None:
-    """Let PEOPLE use the SHARED tables that are there: after each `migrate`, because other apps make them."""
+    """Let PEOPLE_ROLE use the SHARED tables that are there: after each `migrate`, because other apps make them."""
     connection = connections[using]
     if connection.vendor != "postgresql":
         return
     with connection.cursor() as cursor:
-        cursor.execute("SELECT to_regrole(%s)", [PEOPLE])
+        cursor.execute("SELECT to_regrole(%s)", [PEOPLE_ROLE])
         if cursor.fetchone() == (None,):  # the migrations were taken back
             return
         cursor.execute("SELECT relname FROM pg_class WHERE relname = ANY(%s) AND relkind = 'r'", [list(SHARED)])
         for (table,) in cursor.fetchall():
-            cursor.execute(f"GRANT {SHARED[table]} ON {connection.ops.quote_name(table)} TO {PEOPLE}")
+            cursor.execute(f"GRANT {SHARED[table]} ON {connection.ops.quote_name(table)} TO {PEOPLE_ROLE}")

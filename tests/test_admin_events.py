@@ -72,8 +72,8 @@ def test_the_events_of_a_batch_are_one_link_away(admin_client, store):
 
 
 def test_the_events_of_a_batch_are_found_far_back(admin_client, store, monkeypatch):
-    monkeypatch.setattr("ingest.admin.NEAR", 20)
-    monkeypatch.setattr(bounded, "LOOK_THROUGH", 20)
+    monkeypatch.setattr("ingest.admin.NEARBY_IDS", 20)
+    monkeypatch.setattr(bounded, "MAX_SEARCHED_ROWS", 20)
     batches = [store(7)[0].batch for _ in range(30)]
     for batch in batches[::7]:
         assert len(rows_shown(admin_client.get(list_of(IngestEvent), {"batch": batch.pk}))) == 7
@@ -82,7 +82,7 @@ def test_the_events_of_a_batch_are_found_far_back(admin_client, store, monkeypat
 def test_events_are_found_by_the_time_they_came(admin_client, store, monkeypatch):
     start = timezone.now().replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=40)
     days = [store(received_at=start + timedelta(days=day))[0].pk for day in range(20)]
-    monkeypatch.setattr(bounded, "LOOK_THROUGH", 10)
+    monkeypatch.setattr(bounded, "MAX_SEARCHED_ROWS", 10)
     wanted = {
         "received_at_from_0": f"{start + timedelta(days=3):%Y-%m-%d}",
         "received_at_to_0": f"{start + timedelta(days=5):%Y-%m-%d}",
@@ -113,7 +113,7 @@ def test_nonsense_in_the_address_is_no_crash(admin_client, store, query):
 
 
 def test_a_filter_looks_through_the_newest_rows_and_says_so(admin_client, store, monkeypatch):
-    monkeypatch.setattr(bounded, "LOOK_THROUGH", 5)
+    monkeypatch.setattr(bounded, "MAX_SEARCHED_ROWS", 5)
     old, new = store(3, kind="telemetry"), store(5)
     response = admin_client.get(list_of(IngestEvent), {"kind__exact": "telemetry"})
     assert rows_shown(response) == []
@@ -136,11 +136,11 @@ def test_nothing_is_counted_or_sorted_without_a_bound(admin_client, store, make_
     for sql in asked:
         assert re.search(rf'ORDER BY ("{table}"."id"|1) (ASC|DESC)', sql), sql
         assert " LIMIT " in sql or f'"{table}"."id" >= ' in sql, sql
-        assert "COUNT(" not in sql or f" LIMIT {bounded.COUNT_TO + 1})" in sql, sql
+        assert "COUNT(" not in sql or f" LIMIT {bounded.MAX_COUNTED_ROWS + 1})" in sql, sql
 
 
 def test_a_list_counts_to_its_bound_and_says_that_there_are_more(admin_client, store, monkeypatch):
-    monkeypatch.setattr(bounded, "COUNT_TO", 60)
+    monkeypatch.setattr(bounded, "MAX_COUNTED_ROWS", 60)
     store(70)
     response = admin_client.get(list_of(IngestEvent))
     assert response.context["cl"].result_count == 60

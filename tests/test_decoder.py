@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ingest.batch import check_slowly, serialized_event
+from ingest.checking import check_slowly, serialized_event
 from ingest.decoder import decode_events
 from ingest.errors import InvalidEvents, MalformedBatch
 from ingest.models import IngestEvent

@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
 
 from alerts import logins
-from alerts.logins import SOCKETS_AT_MOST, Handshake, user_of
+from alerts.logins import MAX_SOCKETS, Handshake, user_of
 from common.database import drain_pool
 from common.sessions import NOTE_USE_EVERY_SECONDS, USED_AT
 from tests.support.servers import servers_only
@@ -30,7 +30,7 @@ def test_of_too_many_sockets_of_a_login_the_oldest_is_closed(server, tenant, log
     cookie, other = log_in(tenant), log_in(tenant)
     with ExitStack() as stack:
         others = stack.enter_context(server.socket(other))
-        sockets = [stack.enter_context(server.socket(cookie)) for _ in range(SOCKETS_AT_MOST)]
+        sockets = [stack.enter_context(server.socket(cookie)) for _ in range(MAX_SOCKETS)]
         ping(sockets[0])
         newest = stack.enter_context(server.socket(cookie))
         with pytest.raises(ConnectionClosed) as closed:
@@ -43,7 +43,7 @@ def test_of_too_many_sockets_of_a_login_the_oldest_is_closed(server, tenant, log
 def test_a_place_is_free_again_when_a_socket_has_gone(server, tenant, log_in):
     cookie = log_in(tenant)
     with server.socket(cookie) as first:
-        for _ in range(SOCKETS_AT_MOST + 5):
+        for _ in range(MAX_SOCKETS + 5):
             with server.socket(cookie) as socket:
                 ping(socket)
         ping(first)
@@ -70,7 +70,7 @@ def test_a_login_that_pings_as_fast_as_it_can_holds_up_nobody(server, tenant, lo
     cookie, other = log_in(tenant), log_in(tenant)
     with ExitStack() as stack:
         others = stack.enter_context(server.socket(other))
-        floods = [Pinging(stack.enter_context(server.socket(cookie))) for _ in range(SOCKETS_AT_MOST)]
+        floods = [Pinging(stack.enter_context(server.socket(cookie))) for _ in range(MAX_SOCKETS)]
         for flood in floods:
             flood.start()
         waits = []

@@ -15,9 +15,9 @@ from django.utils import timezone
 
 from alerts.models import SecurityAlert
 from common.database import drain_pool
-from ingest.batch import check_batch
+from ingest.checking import check_batch
 from ingest.models import IngestBatch, IngestEvent
-from ingest.writer import Job, writer
+from ingest.storing.writer import Job, writer
 from tests.support.assertions import assert_problem
 from tests.support.events import alert, log
 from tests.support.live import HTTP

@@ -8,7 +8,7 @@ from channels.db import database_sync_to_async
 from channels.layers import get_channel_layer
 from django.utils import timezone
 
-from alerts.broadcast import GROUP, MESSAGE_TYPE
+from alerts.broadcast import EVENT_TYPE, GROUP
 from alerts.hub import Hub
 from alerts.models import SecurityAlert
 from devices.models import DeviceKey
@@ -23,10 +23,10 @@ class Recorder:
 
     def __init__(self, *tenant_ids: int) -> None:
         self.tenant_ids = frozenset(tenant_ids) if tenant_ids else None
-        self.told: asyncio.Queue[list[int] | None] = asyncio.Queue()
+        self.delivered: asyncio.Queue[list[int] | None] = asyncio.Queue()
 
-    def tell(self, hint) -> None:
-        self.told.put_nowait(hint and [pk for pk, _ in hint])
+    def deliver(self, frames) -> None:
+        self.delivered.put_nowait(frames and [pk for pk, _ in frames])
 
 
 @asynccontextmanager
@@ -36,7 +36,7 @@ async def listening(*recorders: Recorder):
     for recorder in recorders:
         hub.add(recorder)
     for recorder in recorders:
-        assert await recorder.told.get() is None  # something may have been stored before it could hear
+        assert await recorder.delivered.get() is None  # something may have been stored before it could hear
     try:
         yield
     finally:
@@ -45,8 +45,8 @@ async def listening(*recorders: Recorder):
 
 
 async def send(*ids: int, tenant_id: int = ONE) -> None:
-    alerts = [(tenant_id, pk, f"alert {pk}") for pk in ids]
-    await get_channel_layer().group_send(GROUP, {"type": MESSAGE_TYPE, "alerts": alerts})
+    frames = [(tenant_id, pk, f"alert {pk}") for pk in ids]
+    await get_channel_layer().group_send(GROUP, {"type": EVENT_TYPE, "frames": frames})
 
 
 @database_sync_to_async
@@ -56,11 +56,11 @@ def alert_row(key: DeviceKey, **fields) -> SecurityAlert:
     return SecurityAlert.objects.create(title="old", severity="low", batch_id=1, **common, **fields)
 
 
-async def until(recorder: Recorder, told: list[list[int] | None]) -> None:
+async def until(recorder: Recorder, expected: list[list[int] | None]) -> None:
     async with asyncio.timeout(5):
-        assert [await recorder.told.get() for _ in told] == told
+        assert [await recorder.delivered.get() for _ in expected] == expected
     await asyncio.sleep(0.3)
-    assert recorder.told.empty()
+    assert recorder.delivered.empty()
 
 
 async def test_each_listener_is_told_of_its_tenants():
@@ -95,7 +95,7 @@ async def test_what_a_lost_message_told_is_read_once_for_all(device_key):
             await until(recorder, [[first + 1], [first + 2, first + 3]])
         await send(first + 4, tenant_id=OTHER)
         await until(others[0], [[first + 4]])
-        assert own.told.empty()
+        assert own.delivered.empty()
 
 
 async def test_ids_that_were_never_used_are_passed_over(device_key):

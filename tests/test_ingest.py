@@ -10,7 +10,7 @@ from django.db import connection
 
 from alerts.models import SecurityAlert
 from ingest.models import IngestBatch, IngestEvent
-from ingest.writer import writer
+from ingest.storing.writer import writer
 from tests.support.assertions import assert_problem
 from tests.support.events import EXAMPLES, alert, event, log, telemetry
 from tests.support.servers import STACK

@@ -22,7 +22,7 @@ from alerts.models import SecurityAlert
 from devices.models import Device, DeviceKey, ProvisioningKey
 from ingest.models import IngestBatch, IngestEvent, RejectedBatch
 from tenants.admin.pages import TenantScoped
-from tenants.isolation import PEOPLE, acting_as, bypass_isolation
+from tenants.isolation import PEOPLE_ROLE, acting_as, bypass_isolation
 from tenants.models import Membership, Role, Tenant
 from tenants.tables import SHARED, CreateTenantTable
 from tests.support.admin_pages import list_of, page_of
@@ -118,7 +118,7 @@ def test_every_table_with_a_tenant_has_a_policy_and_no_other_may_be_used():
         cursor.execute("SELECT relname FROM pg_class WHERE relrowsecurity")
         protected = {name for (name,) in cursor.fetchall()}
         cursor.execute(
-            "SELECT DISTINCT table_name FROM information_schema.table_privileges WHERE grantee = %s", [PEOPLE]
+            "SELECT DISTINCT table_name FROM information_schema.table_privileges WHERE grantee = %s", [PEOPLE_ROLE]
         )
         usable = {name for (name,) in cursor.fetchall()}
     assert protected == tables_with_a_tenant()

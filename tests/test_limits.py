@@ -7,7 +7,7 @@ import pytest
 from django.utils import timezone
 
 from devices.models import DeviceKey
-from ingest.batch import check_batch
+from ingest.checking import check_batch
 from ingest.errors import RateLimited
 from ingest.limiter import Limiter
 from tests.support.assertions import assert_problem

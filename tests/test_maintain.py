@@ -107,7 +107,7 @@ def test_a_tenants_old_events_are_deleted_and_nobody_elses(store_event, make_key
 
 @pytest.mark.django_db
 def test_many_are_deleted_in_small_steps(store_event, tenant, monkeypatch):
-    monkeypatch.setattr("ingest.retention.STEP", 10)
+    monkeypatch.setattr("ingest.retention.STEP_ROWS", 10)
     for _ in range(35):
         store_event(2 * DAY)
     keep_for(1, tenant)

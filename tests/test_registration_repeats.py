@@ -23,7 +23,7 @@ from django.utils import timezone
 from psycopg.conninfo import conninfo_to_dict
 
 from devices.models import Device, DeviceKey, ProvisioningKey
-from devices.registration import MOST_REPEATS, REPEAT_WITHIN, TIME_LIMIT_SECONDS
+from devices.registration import MAX_REPEATS, REPEAT_WITHIN, TIME_LIMIT_SECONDS
 from tests.support.assertions import assert_problem
 from tests.support.events import log
 from tests.support.live import ROOT, Server, test_database_url
@@ -56,18 +56,18 @@ def assert_come_again(answer: httpx.Response) -> None:
 @pytest.mark.parametrize("usage_limit", [1, 5])
 def test_a_device_whose_answer_was_lost_asks_again(server, issue, secret, usage_limit):
     key, plaintext = issue(usage_limit=usage_limit)
-    answers = [server.register(plaintext, PRESS, secret) for _ in range(1 + MOST_REPEATS)]
-    assert [answer.status_code for answer in answers] == [201] * (1 + MOST_REPEATS)
+    answers = [server.register(plaintext, PRESS, secret) for _ in range(1 + MAX_REPEATS)]
+    assert [answer.status_code for answer in answers] == [201] * (1 + MAX_REPEATS)
     assert {answer.json()["device_id"] for answer in answers} == {Device.objects.get().pk}
     key.refresh_from_db()
     assert key.use_count == 1
-    assert [is_good(server, answer) for answer in answers] == [False] * MOST_REPEATS + [True]
-    assert DeviceKey.objects.count() == 1 + MOST_REPEATS
+    assert [is_good(server, answer) for answer in answers] == [False] * MAX_REPEATS + [True]
+    assert DeviceKey.objects.count() == 1 + MAX_REPEATS
 
 
 def test_after_three_repeats_it_is_told_what_to_do(server, issue, secret):
     _, plaintext = issue(usage_limit=5)
-    answers = [server.register(plaintext, PRESS, secret) for _ in range(1 + MOST_REPEATS)]
+    answers = [server.register(plaintext, PRESS, secret) for _ in range(1 + MAX_REPEATS)]
     for _ in range(3):
         refused = server.register(plaintext, PRESS, secret)
         assert_problem(refused, 409, "device_name_taken")
@@ -175,7 +175,7 @@ def test_the_lines_for_curl_on_the_page_can_be_repeated_as_they_stand(server, is
 
 def test_the_secret_is_nowhere(server, issue, secret):
     _, plaintext = issue()
-    for _ in range(2 + MOST_REPEATS):
+    for _ in range(2 + MAX_REPEATS):
         assert secret not in server.register(plaintext, PRESS, secret).text
     assert secret not in server.log
     assert secret not in str(Device.objects.values().get())
@@ -236,7 +236,7 @@ def test_one_device_that_registers_many_times_at_once_is_one_device(server, issu
     given = secret if with_secret else None
     with ThreadPoolExecutor(10) as threads:
         answers = list(threads.map(lambda _: server.register(plaintext, PRESS, given), range(10)))
-    good = 1 + MOST_REPEATS if with_secret else 1
+    good = 1 + MAX_REPEATS if with_secret else 1
     assert sorted(answer.status_code for answer in answers) == [201] * good + [409] * (10 - good)
     key.refresh_from_db()
     assert (key.use_count, Device.objects.count(), DeviceKey.objects.count()) == (1, 1, good)

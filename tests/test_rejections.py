@@ -376,7 +376,7 @@ async def test_what_comes_too_fast_to_be_kept_is_counted_in_the_log(monkeypatch,
 
     monkeypatch.setattr(refusals, "run_query", hold)
     queue = refusals.RejectionQueue()
-    body = b"x" * (refusals.WAITING_BYTES_AT_MOST // 2)
+    body = b"x" * (refusals.MAX_WAITING_BYTES // 2)
     rejection = Rejection(device_key.device, None, timezone.now(), 400, "malformed_json", "", [], body)
     queue.put(rejection)
     await started.wait()

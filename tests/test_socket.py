@@ -16,12 +16,12 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from alerts import consumers
 from alerts.broadcast import broadcast
-from alerts.consumers import INBOX, SecurityAlertConsumer
+from alerts.consumers import INBOX_LIMIT, SecurityAlertConsumer
 from alerts.logins import with_login
 from alerts.models import SecurityAlert
 from devices.models import DeviceKey
-from ingest.batch import check_batch
-from ingest.store import store_batches
+from ingest.checking import check_batch
+from ingest.storing.store import store_batches
 from tenants.models import Tenant
 from tests.support.events import alert, log
 from tests.support.servers import servers_only
@@ -272,12 +272,12 @@ async def test_a_server_that_makes_us_wait_gets_all_of_them_later(device_key, op
     await socket.send_to('{"type":"ping"}')  # from then on it hears by hints alone
     assert json.loads(await socket.receive_from(10)) == {"type": "pong"}
     may_send.clear()
-    for _ in range(INBOX + 50):
+    for _ in range(INBOX_LIMIT + 50):
         await store_and_broadcast(device_key)
     may_send.set()
-    frames = [json.loads(await socket.receive_from(10)) for _ in range(INBOX + 50)]
+    frames = [json.loads(await socket.receive_from(10)) for _ in range(INBOX_LIMIT + 50)]
     await socket.disconnect()
-    newest = SecurityAlert.objects.order_by("-id").values_list("id", flat=True)[: INBOX + 50]
+    newest = SecurityAlert.objects.order_by("-id").values_list("id", flat=True)[: INBOX_LIMIT + 50]
     assert [frame["data"]["id"] for frame in reversed(frames)] == await database_sync_to_async(list)(newest)
 
 
@@ -303,7 +303,7 @@ def move(tenant: Tenant) -> None:
 async def test_whoever_may_not_listen_any_more_is_cut_off_without_a_ping(
     tenant, open_socket, monkeypatch, happens, code
 ):
-    monkeypatch.setattr(consumers, "WATCH_EVERY", 0.2)
+    monkeypatch.setattr(consumers, "WATCH_SECONDS", 0.2)
     socket = await open_socket(tenant, may_send=asyncio.Event())
     assert await socket.receive_nothing(1)
     await database_sync_to_async(happens)(tenant)
@@ -312,7 +312,7 @@ async def test_whoever_may_not_listen_any_more_is_cut_off_without_a_ping(
 
 async def test_a_look_at_a_socket_that_fails_is_not_the_last(tenant, open_socket, monkeypatch):
     """As it does while the database is away."""
-    monkeypatch.setattr(consumers, "WATCH_EVERY", 0.2)
+    monkeypatch.setattr(consumers, "WATCH_SECONDS", 0.2)
     socket = await open_socket(tenant, may_send=asyncio.Event())
     with monkeypatch.context() as failing:
         failing.setattr(consumers, "tenants_of", None)
@@ -322,11 +322,11 @@ async def test_a_look_at_a_socket_that_fails_is_not_the_last(tenant, open_socket
 
 
 def test_two_looks_at_a_socket_are_within_a_minute():
-    assert 2 * consumers.WATCH_EVERY < 60
+    assert 2 * consumers.WATCH_SECONDS < 60
 
 
 async def test_a_reader_that_does_not_read_is_dropped(device_key, open_socket, monkeypatch):
-    monkeypatch.setattr(consumers, "WATCH_EVERY", 0.2)
+    monkeypatch.setattr(consumers, "WATCH_SECONDS", 0.2)
     may_send = asyncio.Event()
     socket = await open_socket(device_key.device.tenant, may_send=may_send)
     await store_and_broadcast(device_key)

@@ -10,10 +10,10 @@ from django.utils import timezone
 from alerts.models import SecurityAlert
 from devices.authentication import InvalidDeviceKey
 from devices.models import DeviceKey
-from ingest.batch import check_batch
+from ingest.checking import check_batch
 from ingest.errors import IdempotencyKeyReused, ModuleDisabled
 from ingest.models import IngestBatch, IngestEvent
-from ingest.store import store_batches
+from ingest.storing.store import store_batches
 from tenants.models import Tenant
 from tests.support.assertions import assert_problem
 from tests.support.events import EXAMPLES, alert, log

@@ -24,7 +24,7 @@ from tenants.admin.pages import RelatedFilter, page
 # name, already in the system checks, so before `migrate` has made the tables.
 MAY_ISSUE = ("devices.change_device", "devices.add_devicekey")
 MAY_ROTATE = ("devices.add_devicekey", "devices.change_devicekey")
-LONGEST_OVERLAP = 24 * 90  # hours
+MAX_OVERLAP_HOURS = 24 * 90  # hours
 
 
 class IssueForm(forms.Form):
@@ -43,7 +43,7 @@ class RotateForm(forms.Form):
     overlap = forms.IntegerField(
         label="Hours that the old key stays good",
         min_value=0,
-        max_value=LONGEST_OVERLAP,
+        max_value=MAX_OVERLAP_HOURS,
         initial=24,
         widget=UnfoldAdminIntegerFieldWidget,
         help_text="Time to change the device over. 0 refuses the old key at once.",

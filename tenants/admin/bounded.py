@@ -18,8 +18,8 @@ from tenants.admin.display import exact, related
 from tenants.admin.pages import TenantScoped
 from tenants.isolation import bypass_isolation
 
-COUNT_TO = 10_000  # rows that a list counts and pages through
-LOOK_THROUGH = 500_000  # rows that a list's filters and search look at
+MAX_COUNTED_ROWS = 10_000  # rows that a list counts and pages through
+MAX_SEARCHED_ROWS = 500_000  # rows that a list's filters and search look at
 RECEIVED_SLACK = timedelta(minutes=1)  # ids are not strictly in the order of `received_at`: batches wait for each other
 
 
@@ -81,7 +81,7 @@ class ReceivedFilter(RangeDateTimeFilter):
 
 
 class BoundedPaginator(Paginator):
-    """Counts up to COUNT_TO and no further: to count ten million rows takes seconds, and nobody turns to page 400."""
+    """Counts up to MAX_COUNTED_ROWS: counting ten million takes seconds, and nobody turns to page 400."""
 
     object_list: QuerySet
     template_name = "admin/bounded_pagination.html"
@@ -89,19 +89,19 @@ class BoundedPaginator(Paginator):
     @cached_property
     def counted(self) -> int:
         # The ids alone: to count a row takes none of what a list shows of it.
-        return self.object_list.values("pk")[: COUNT_TO + 1].count()
+        return self.object_list.values("pk")[: MAX_COUNTED_ROWS + 1].count()
 
     @cached_property
     def count(self) -> int:
-        return min(self.counted, COUNT_TO)
+        return min(self.counted, MAX_COUNTED_ROWS)
 
     @property
     def has_more(self) -> bool:
-        return self.counted > COUNT_TO
+        return self.counted > MAX_COUNTED_ROWS
 
 
 class BoundedChangeList(ChangeList):
-    """Newest first, and nothing else: no filter or search reads more than LOOK_THROUGH rows by primary key.
+    """Newest first, and nothing else: no filter or search reads more than MAX_SEARCHED_ROWS rows by primary key.
 
     `looks_back_to` is when the last row looked at was received, where older rows were left out.
     """
@@ -120,8 +120,8 @@ class BoundedChangeList(ChangeList):
         end = next_id(rows)
         ranges = [spec.id_range(rows, end) for spec in self.filter_specs if hasattr(spec, "id_range")]
         start, end = max((low for low, _ in ranges), default=0), min((high for _, high in ranges), default=end)
-        if end - start > LOOK_THROUGH:
-            start = end - LOOK_THROUGH
+        if end - start > MAX_SEARCHED_ROWS:
+            start = end - MAX_SEARCHED_ROWS
             left_out = rows.filter(pk__lt=start).order_by("-pk")
             self.looks_back_to = left_out.values_list("received_at", flat=True).first()
         return start, end

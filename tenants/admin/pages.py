@@ -14,7 +14,7 @@ from unfold.contrib.filters.forms import AutocompleteDropdownForm
 
 from tenants.models import Tenant, TenantOwnedQuerySet
 
-WORDS_AT_MOST = 10
+MAX_WORDS = 10
 
 
 def page(request: HttpRequest, model_admin: ModelAdmin, template: str, **context: Any) -> TemplateResponse:
@@ -49,8 +49,8 @@ class StaffPages(ModelAdmin):
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet, search_term: str) -> tuple[QuerySet, bool]:
         """Each word is another look at every row, so there are ten at most."""
-        if len(search_term.split()) > WORDS_AT_MOST:
-            message = f"A search takes {WORDS_AT_MOST} words at most. Nothing was searched for."
+        if len(search_term.split()) > MAX_WORDS:
+            message = f"A search takes {MAX_WORDS} words at most. Nothing was searched for."
             self.message_user(request, message, messages.ERROR)
             return queryset.none(), False
         return super().get_search_results(request, queryset, search_term)

@@ -6,18 +6,18 @@ from django.conf import settings
 from django.db import ProgrammingError, migrations, models, transaction
 
 import common.text
-from tenants.isolation import PEOPLE
+from tenants.isolation import PEOPLE_ROLE
 from tenants.tables import IsolateTable, of_tenant
 
 # The one who makes a role may not change to it before the grant (PostgreSQL 16 and later). A role is of the whole
 # server: another database of ours may have made it.
 ROLE = f"""
 DO $$ BEGIN
-  IF to_regrole('{PEOPLE}') IS NULL THEN
-    CREATE ROLE {PEOPLE} NOLOGIN;
-    EXECUTE format('GRANT {PEOPLE} TO %I', current_user);
-  ELSIF NOT pg_has_role(current_user, '{PEOPLE}', 'MEMBER') THEN
-    EXECUTE format('GRANT {PEOPLE} TO %I', current_user);
+  IF to_regrole('{PEOPLE_ROLE}') IS NULL THEN
+    CREATE ROLE {PEOPLE_ROLE} NOLOGIN;
+    EXECUTE format('GRANT {PEOPLE_ROLE} TO %I', current_user);
+  ELSIF NOT pg_has_role(current_user, '{PEOPLE_ROLE}', 'MEMBER') THEN
+    EXECUTE format('GRANT {PEOPLE_ROLE} TO %I', current_user);
   END IF;
 END $$
 """
@@ -51,7 +51,7 @@ def make_role(apps, schema_editor):
         with transaction.atomic(connection.alias), connection.cursor() as cursor:
             cursor.execute(ROLE)
     except ProgrammingError as error:
-        raise SystemExit(NO_ROLE.format(people=PEOPLE, user=connection.settings_dict["USER"])) from error
+        raise SystemExit(NO_ROLE.format(people=PEOPLE_ROLE, user=connection.settings_dict["USER"])) from error
 
 
 def make_functions(apps, schema_editor):

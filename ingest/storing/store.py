@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
 from django.db.models import Q
 
-from alerts.storage import NewAlert
+from alerts.new_alert import NewAlert
 from devices.authentication import InvalidDeviceKey, known_keys
-from ingest import postgresql, sqlite
 from ingest.batch import Batch
 from ingest.errors import IdempotencyKeyReused, ModuleDisabled
 from ingest.models import IngestBatch
+from ingest.storing import postgresql, sqlite
 
 logger = logging.getLogger("ingest")
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from django.db import connection, transaction
 
-from alerts.storage import COLUMNS, NewAlert
+from alerts.new_alert import COLUMNS, NewAlert
 from devices.models import DeviceKey
 from ingest.batch import Batch, Inserted
 from tenants.models import Module

@@ -12,7 +12,7 @@ from django.db import connection
 from psycopg import Cursor
 from psycopg.types.json import Jsonb
 
-from alerts.storage import COLUMNS, ORDER_LOCK, NewAlert
+from alerts.new_alert import COLUMNS, ORDER_LOCK, NewAlert
 from ingest.batch import Batch, Inserted
 from ingest.decoder import Event
 from tenants.models import Module

@@ -15,14 +15,14 @@ from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, 
 from django.utils import timezone
 
 from alerts.broadcast import broadcast
-from alerts.storage import NewAlert
+from alerts.new_alert import NewAlert
 from common.database import forget_dead_connections
 from common.deadlines import deadlines_of
 from devices.models import LAST_USE_EVERY, Device, DeviceKey
-from ingest.backlog import BATCH_BYTES, backlog
+from ingest.backlog import BATCH_OVERHEAD_BYTES, backlog
 from ingest.batch import Batch
 from ingest.errors import UnstorableBatch
-from ingest.store import repair_sequences, store_batches
+from ingest.storing.store import repair_sequences, store_batches
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Job:
     @property
     def size(self) -> int:
         """What it adds to the backlog."""
-        return self.batch.byte_count + BATCH_BYTES
+        return self.batch.byte_count + BATCH_OVERHEAD_BYTES
 
     def give_up(self) -> None:
         if not self.future.done():
@@ -75,7 +75,7 @@ class Writer:
         self._start()
         loop = asyncio.get_running_loop()
         job = Job(batch, loop, loop.create_future(), loop.time() + STORE_SECONDS)
-        backlog.take(batch.key.device_id, job.size)
+        backlog.acquire(batch.key.device_id, job.size)
         self._jobs.put(job)
         deadlines = deadlines_of(loop)
         deadlines.add(job)
@@ -199,7 +199,7 @@ def _settle(group: Sequence[Job], errors: Sequence[Exception | None]) -> None:
     """Let the requests go on, each loop's by one call: waking a loop costs more than the rest of it."""
     by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[None], Exception | None]]] = {}
     for job, error in zip(group, errors, strict=True):
-        backlog.give_back(job.batch.key.device_id, job.size)
+        backlog.release(job.batch.key.device_id, job.size)
         by_loop.setdefault(job.loop, []).append((job.future, error))
     for loop, settled in by_loop.items():
         _call_soon(loop, _set_results, settled)

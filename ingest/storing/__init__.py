@@ -1,0 +1,9 @@
+"""The only way of batches into the database. This is its face; nothing else is imported from outside."""
+
+from ingest.storing.store import store_batches
+from ingest.storing.writer import writer as _writer
+
+store_batch = _writer.store
+close_writer = _writer.close
+
+__all__ = ["close_writer", "store_batch", "store_batches"]
