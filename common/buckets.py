@@ -25,6 +25,9 @@ class Buckets:
         self._buckets[key] = tokens - 1, now
         return 0
 
+    def is_empty(self, key: str) -> bool:
+        return self._tokens(key, time.monotonic()) < 1
+
     def _tokens(self, key: str, now: float) -> float:
         tokens, then = self._buckets.get(key, (self._burst, now))
         return min(self._burst, tokens + (now - then) * self._rate)

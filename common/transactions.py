@@ -47,6 +47,7 @@ class TimeLimit:
     def _execute(self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
         """Around each statement (Django's "database instrumentation")."""
         left = self._milliseconds_left()
-        if connection.vendor == "postgresql":
+        # In a transaction that failed PostgreSQL takes nothing but the way back to a savepoint.
+        if connection.vendor == "postgresql" and not sql.startswith("ROLLBACK"):
             execute(BOUNDS, (str(left), str(left)), False, context)
         return execute(sql, params, many, context)

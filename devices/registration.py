@@ -4,7 +4,7 @@ import logging
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from django.db import IntegrityError
+from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.http import HttpRequest
 from django.utils import timezone
@@ -103,7 +103,9 @@ class RegisterView(APIView):
     def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         """Before the first look into the database, which may take long."""
         super().setup(request, *args, **kwargs)
-        self.arrived_at, self.time_limit = timezone.now(), TimeLimit(TIME_LIMIT_SECONDS)
+        # When its head came: its body, and its turn, may take minutes, and a repeat may be answered meanwhile.
+        self.arrived_at = getattr(request, "scope", {}).get("arrived_at") or timezone.now()
+        self.time_limit = TimeLimit(TIME_LIMIT_SECONDS)
 
     def perform_authentication(self, request: Request) -> None:
         with self.time_limit.reading():
@@ -157,11 +159,14 @@ def register(
     if not ProvisioningKey.objects.use(key):
         raise InvalidProvisioningKey
     try:
-        device = Device.objects.create(
-            tenant=key.tenant, name=name, registered_with=key, registration_digest=digest, **fields
-        )
+        with transaction.atomic():
+            device = Device.objects.create(
+                tenant=key.tenant, name=name, registered_with=key, registration_digest=digest, **fields
+            )
     except IntegrityError as error:
-        raise DeviceNameTaken from error
+        if Device.objects.filter(tenant=key.tenant, name=name).exists():
+            raise DeviceNameTaken from error
+        raise  # such as an id that is taken, because the sequence is behind its table: the device should come again
     return device, DeviceKey.objects.issue(device)[1]
 
 

@@ -43,7 +43,7 @@ class RejectedBatchAdmin(SentByDevices):
         ("reason", "detail"),
         ("tenant_link", "device_link"),
         ("received", "first_received"),
-        ("times", "source"),
+        ("times", "source", "idempotency_key"),
         "named_errors",
         "size",
         "text",

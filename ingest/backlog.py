@@ -1,12 +1,14 @@
 """How much this process holds of batches that are not stored yet: bounded, so that it never runs out of memory."""
 
 import threading
+from typing import ClassVar
 
 from django.conf import settings
 
 from ingest.errors import DeviceOverloaded, Overloaded
 
 BATCH_OVERHEAD_BYTES = 4096  # what even the smallest batch costs, roughly
+MAX_REQUESTS = 16  # of one device that are being answered at the same time
 DEVICE_FRACTION = 8  # a device may hold one eighth of the whole, so that one can't keep the others out
 
 
@@ -41,6 +43,30 @@ class Backlog:
 def device_bytes() -> int:
     """What one device may hold: a part of the whole, but at least the largest batch that it may send."""
     return max(settings.INGEST_BACKLOG_BYTES // DEVICE_FRACTION, settings.INGEST_MAX_BYTES + BATCH_OVERHEAD_BYTES)
+
+
+class InFlight:
+    """A request of a device, from its authentication to its answer. A device has MAX_REQUESTS at once and no more.
+
+    What they cost is not in proportion to their bytes, and others wait behind all of them for the database.
+    """
+
+    _by_device: ClassVar[dict[int, int]] = {}  # of this process; its event loop alone uses it
+
+    def __init__(self, device_id: int) -> None:
+        self.device_id = device_id
+
+    def __enter__(self) -> None:
+        """Raises DeviceOverloaded."""
+        count = self._by_device.get(self.device_id, 0)
+        if count >= MAX_REQUESTS:
+            raise DeviceOverloaded
+        self._by_device[self.device_id] = count + 1
+
+    def __exit__(self, *error: object) -> None:
+        count = self._by_device.pop(self.device_id) - 1
+        if count:
+            self._by_device[self.device_id] = count
 
 
 class Reservation:

@@ -29,8 +29,9 @@ skip_json = msgspec.json.Decoder(msgspec.Raw).decode  # reads all of it and make
 def check_quickly(body: bytes, key: DeviceKey, source: str | None, received_at: datetime) -> Batch | None:
     """The events of `body`, checked by the compiled decoder. None where `check_batch` must decide.
 
-    Raises TooManyEvents.
+    Raises MalformedBatch, TooManyValues and TooManyEvents.
     """
+    check_value_count(body)
     decoded = decode_events(body)
     if decoded is None or None in decoded[1]:
         return None

@@ -46,6 +46,18 @@ class UnstorableBatch(exceptions.APIException):
     default_detail = "The database can't hold a value of this batch. Nothing of it was stored."
 
 
+class StoredInPart(exceptions.APIException):
+    """200: a repeat of a lenient batch of which some events were rejected then, and would not be now."""
+
+    status_code = 200
+    default_code = "stored_in_part"
+    default_detail = "A part of this batch was stored when it first came. The rest is a rejected batch of its own."
+
+    def __init__(self, accepted: int) -> None:
+        self.accepted = accepted
+        super().__init__()
+
+
 class IdempotencyKeyReused(exceptions.APIException):
     """422: the device has used the same Idempotency-Key for another body."""
 

@@ -13,6 +13,9 @@ class Kind(models.TextChoices):
     BACKUP_EVENT = "backup_event"
 
 
+NAME_LENGTH = 300  # of a batch: 255 that a device may send, and what we add to it
+
+
 class IngestBatch(SentByDevice):
     """One acknowledged request. A repeat is known by the device's name for the batch, or without one by its bytes."""
 
@@ -22,7 +25,9 @@ class IngestBatch(SentByDevice):
     byte_count = models.PositiveIntegerField("bytes", help_text="Size of the inflated body.")
     source = models.GenericIPAddressField(null=True, help_text="The address the request came from.")
     received_at = models.DateTimeField(help_text="Our clock.")
-    idempotency_key = models.CharField(max_length=255, null=True, help_text="What the device called it, if it did.")
+    idempotency_key = models.CharField(
+        max_length=NAME_LENGTH, null=True, help_text="What the device called it, if it did."
+    )
 
     class Meta:
         db_table = "ingest_batches"
@@ -57,6 +62,9 @@ class RejectedBatch(SentByDevice):
         help_text="Of the answer. 200: the other events of the batch were stored."
     )
     code = models.CharField(max_length=64)
+    idempotency_key = models.CharField(
+        max_length=NAME_LENGTH, blank=True, default="", help_text="What it will be called when it is sent again."
+    )
     detail = models.TextField()
     errors = models.JSONField(default=list, help_text="By index in the body.")
     digest = models.BinaryField(max_length=32, help_text="SHA-256 of what we have of the body.")
@@ -71,7 +79,11 @@ class RejectedBatch(SentByDevice):
         verbose_name = "rejected batch"
         verbose_name_plural = "rejected batches"
         ordering = ["-received_at", "-id"]
-        constraints = [models.UniqueConstraint(fields=["device", "digest", "code"], name="rejected_batches_once")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["device", "digest", "code", "idempotency_key"], name="rejected_batches_once"
+            )
+        ]
         indexes = [models.Index(fields=["received_at"], name="rejected_batches_received_at")]
 
     def __str__(self) -> str:

@@ -6,6 +6,7 @@ from collections import Counter, deque
 from typing import Any
 
 from devices.models import Device
+from ingest.backlog import DEVICE_FRACTION
 from ingest.queries import run_query
 from ingest.rejections import Rejection, keep
 
@@ -63,7 +64,7 @@ def _describe(problem: dict[str, Any]) -> str:
 class RejectionQueue:
     """Rejections that wait to be kept. Their devices have their answers: so nobody waits for the database here.
 
-    Bounded: what comes too fast to be kept is counted in the log.
+    Bounded, and for each device too: what comes too fast to be kept is counted in the log.
     """
 
     def __init__(self) -> None:
@@ -74,7 +75,10 @@ class RejectionQueue:
 
     def put(self, rejection: Rejection) -> None:
         size = len(rejection.body)
-        if len(self._waiting) >= MAX_WAITING or self._bytes + size > MAX_WAITING_BYTES:
+        sizes = [len(waiting.body) for waiting in self._waiting if waiting.device.pk == rejection.device.pk]
+        is_full = len(self._waiting) >= MAX_WAITING or self._bytes + size > MAX_WAITING_BYTES
+        has_its_part = len(sizes) >= MAX_WAITING // DEVICE_FRACTION or sum(sizes) + size > MAX_WAITING_BYTES // 4
+        if is_full or (sizes and has_its_part):
             self._dropped += 1
             return
         self._waiting.append(rejection)

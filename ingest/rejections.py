@@ -34,6 +34,7 @@ class Rejection:
     detail: str
     errors: list[dict[str, Any]]
     body: bytes
+    idempotency_key: str = ""
 
 
 def keep(rejection: Rejection) -> None:
@@ -53,6 +54,7 @@ def keep(rejection: Rejection) -> None:
         device=rejection.device,
         digest=hashlib.sha256(rejection.body).digest(),
         code=rejection.code,
+        idempotency_key=rejection.idempotency_key,
         defaults=news | {"times": F("times") + 1},
         create_defaults=news
         | {
@@ -83,6 +85,7 @@ def send_again(rejected: RejectedBatch) -> int:
     if key is None:
         raise InvalidDeviceKey
     batch = check_batch(bytes(rejected.body), key, rejected.source, timezone.now())
+    batch.idempotency_key = rejected.idempotency_key or None
     with bypass_isolation():  # as the writer does: a page's user may insert none of this
         outcome = store_batches([batch])
     for refusal in outcome.refused.values():

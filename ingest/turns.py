@@ -40,6 +40,9 @@ async def run_in_turn(device_id: int, work: Callable[..., T], *arguments: object
             future = _executor.submit(work, *arguments)
             # Not when the request ends: a thread can't be stopped, and the next turn must not begin beside it.
             future.add_done_callback(end_turn)
-            return await asyncio.wrap_future(future)
+            try:
+                return await asyncio.wrap_future(future)
+            finally:
+                del future  # it holds what `work` raised, whose traceback leads back here, and so to a whole body
     except TimeoutError:
         raise Overloaded from None

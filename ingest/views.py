@@ -10,23 +10,24 @@ from rest_framework.exceptions import APIException, MethodNotAllowed
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from common.headers import idempotency_key, source_address
-from devices.authentication import DeviceKeyAuthentication
+from common.headers import InvalidIdempotencyKey, idempotency_key, source_address
+from devices.authentication import DeviceKeyAuthentication, InvalidDeviceKey
 from devices.models import DeviceKey
-from ingest.backlog import BATCH_OVERHEAD_BYTES, Reservation
+from ingest.backlog import BATCH_OVERHEAD_BYTES, InFlight, Reservation
 from ingest.batch import BadEvents, Batch
 from ingest.body import INLINE_BYTES, read_body
 from ingest.checking import check_batch, check_leniently, check_quickly
-from ingest.errors import InvalidEvents
+from ingest.errors import InvalidEvents, StoredInPart
 from ingest.headers import prefers_lenient
 from ingest.limiter import limiter
-from ingest.queries import run_query
+from ingest.queries import run_key_query, run_query, wrong_keys
 from ingest.refusals import refusal_lines, rejection_queue
 from ingest.refused_keys import refused_keys
 from ingest.rejections import Rejection, keep
 from ingest.storing import store_batch
 from ingest.turns import run_in_turn
 
+LENIENT_APPLIED = {"Preference-Applied": "handling=lenient"}
 KEPT = {400, 403, 413, 415, 422}  # a refusal for what was sent, and not for who or when
 
 
@@ -62,7 +63,12 @@ class IngestView(APIView):
             self.request.parser_context.clear()
 
     async def post(self, request: Request) -> HttpResponse | None:
+        """Raises what refuses the batch: see `ingest.errors`."""
         key = await self._authenticate()
+        with InFlight(key.device_id):
+            return await self._take(request, key)
+
+    async def _take(self, request: Request, key: DeviceKey) -> HttpResponse | None:
         headers = request._request.META
         allowance, lenient = limiter.of(key.device), prefers_lenient(headers)
         with Reservation(key.device_id) as reservation:
@@ -80,14 +86,14 @@ class IngestView(APIView):
                 allowance.take(batch, rejected.count if rejected else 0)
             if rejected:
                 await run_query(keep, rejected_events(batch, rejected))  # first: a fault in between loses nothing
-        await store_batch(batch)
-        if not lenient:
-            return None
-        applied = {"Preference-Applied": "handling=lenient"}
-        if not rejected:
-            return HttpResponse(status=204, headers=applied)
-        answer = {"accepted": len(batch.events), "rejected": rejected.count, "errors": rejected.errors}
-        return HttpResponse(json.dumps(answer), content_type="application/json", headers=applied)
+        try:
+            await store_batch(batch)
+        except StoredInPart as part:
+            rest = len(batch.events) - part.accepted + (rejected.count if rejected else 0)
+            return lenient_answer(part.accepted, rest, [])
+        if rejected:
+            return lenient_answer(len(batch.events), rejected.count, rejected.errors)
+        return HttpResponse(status=204, headers=LENIENT_APPLIED) if lenient else None
 
     async def _check(
         self, key: DeviceKey, headers: dict[str, Any], reservation: Reservation, *, lenient: bool
@@ -105,7 +111,12 @@ class IngestView(APIView):
         """DRF's, but a key that is known needs no thread."""
         known = cast("list[DeviceKeyAuthentication]", self.request.authenticators)[0].known_key(self.request)
         if known is None:
-            await run_query(self.perform_authentication, self.request)
+            source = source_address(self.request.META) or ""
+            try:
+                await run_key_query(source, self.perform_authentication, self.request)
+            except InvalidDeviceKey:
+                wrong_keys.take(source)
+                raise
         else:
             self.request.auth = known
         return cast("DeviceKey", self.request.auth)
@@ -131,7 +142,19 @@ class IngestView(APIView):
             detail=problem["detail"],
             errors=problem.get("errors", []),
             body=self.body,
+            idempotency_key=self._batch_name() or "",
         )
+
+    def _batch_name(self) -> str | None:
+        try:
+            return idempotency_key(self.request.META)
+        except InvalidIdempotencyKey:
+            return None
+
+
+def lenient_answer(accepted: int, rejected: int, errors: list[dict[str, Any]]) -> HttpResponse:
+    answer = {"accepted": accepted, "rejected": rejected, "errors": errors}
+    return HttpResponse(json.dumps(answer), content_type="application/json", headers=LENIENT_APPLIED)
 
 
 def rejected_events(batch: Batch, rejected: BadEvents) -> Rejection:
@@ -146,4 +169,6 @@ def rejected_events(batch: Batch, rejected: BadEvents) -> Rejection:
         detail=f"{rejected.count} of {rejected.count + len(batch.events)} events were not stored.",
         errors=[e | {"index": places.setdefault(e["index"], len(places))} for e in rejected.errors],
         body=rejected.body,
+        # Not the batch's own: its good events have that. No device can send a name with a space.
+        idempotency_key=f"{batch.idempotency_key} rejected" if batch.idempotency_key else "",
     )

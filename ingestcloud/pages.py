@@ -9,6 +9,7 @@ from typing import Any
 
 from django.conf import settings
 from django.http import HttpResponse
+from django.utils import timezone
 
 from common.loops import PerLoop
 from common.problems import API_PREFIXES, problem
@@ -64,6 +65,7 @@ class Pages:
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         path = scope["path"]
+        scope = scope | {"arrived_at": timezone.now()}
         if refusal := refuse_body(scope):
             return await send_response(refusal, send)
         try:

@@ -135,8 +135,8 @@ else:
         "connection_class": BoundedConnection,
         "min_size": 1,
         # One for all who may ask at the same moment, so that pages never leave devices without: 8 pages and 2
-        # registrations (ingestcloud.pages), 4 threads for sockets, 4 for keys and refusals, 2 for health, 2 writers.
-        "max_size": 22,
+        # registrations (ingestcloud.pages), 4 threads for sockets, 5 for keys and refusals, 2 for health, 2 writers.
+        "max_size": 23,
         "timeout": 3,
         "reconnect_timeout": 3,
         "max_idle": 30,

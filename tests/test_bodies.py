@@ -1,16 +1,21 @@
 """How a body may arrive: encodings, lengths, limits."""
 
+import gc
 import gzip
 import http.client
 import json
 import random
 import socket
 import sys
+import types
 import zlib
 
 import pytest
 
+from ingest.body import INFLATE, INLINE_BYTES
+from ingest.errors import BodyTooLarge
 from ingest.models import IngestBatch, IngestEvent
+from ingest.turns import run_in_turn
 from tests.support.assertions import assert_problem
 from tests.support.events import log
 
@@ -176,3 +181,36 @@ def test_a_byte_order_mark_is_ignored(server, key):
 @pytest.mark.parametrize("accept", ["text/html", "image/png", "*/*"])
 def test_what_the_client_would_like_to_read_does_not_matter(server, key, accept):
     assert server.post(key, content=batch(), headers={"Accept": accept}).status_code == 204
+
+
+def test_the_number_of_values_is_bounded_in_small_bodies_too(server, key):
+    many = b'[{"kind":"log","timestamp":"2026-06-06T10:00:00Z","data":{"level":"x","message":"x","n":[%s]}}]'
+    assert server.post(key, content=many % b",".join([b"1"] * 99_000)).status_code == 204
+    body = many % b",".join([b"1"] * 120_000)
+    assert len(body) < INLINE_BYTES
+    assert_problem(server.post(key, content=body), 413, "too_many_values")
+
+
+async def test_of_a_refused_body_nothing_stays_in_memory(client, device_key):
+    """What a thread raises has a traceback that leads to the body: nothing must lead from there to what it raised."""
+    body = zlib.compress(b" " * (MAX_BYTES + 1))
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(BodyTooLarge):
+            await run_in_turn(device_key.device_id, INFLATE["deflate"], body, MAX_BYTES)
+        found = [thing for thing in garbage() if isinstance(thing, types.FrameType)]
+    finally:
+        gc.enable()
+    assert not found
+
+
+def garbage() -> list[object]:
+    """What only the garbage collector would free."""
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        gc.collect()
+        return gc.garbage[:]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()

@@ -1,18 +1,21 @@
 """What one device sends, other devices do not feel: they are answered within a second."""
 
 import gzip
+import itertools
 import json
 import socket
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 
+from ingest.backlog import MAX_REQUESTS
 from tests.support.assertions import assert_problem
 from tests.support.events import alert, log
 from tests.support.fairness import Others
-from tests.support.live import Server
+from tests.support.live import HTTP, Server
 from tests.support.raw_requests import head
 
 if sys.version_info >= (3, 14):
@@ -57,6 +60,57 @@ def test_a_body_that_takes_long_holds_up_nobody(server: Server, make_key, name):
     assert answers <= {status, 503}
     assert others.answers == {204}
     assert max(others.waits) < 1
+
+
+ALERTS = gzip.compress(json.dumps([alert(f"Port scan {number}") for number in range(1000)]).encode())
+FLOODS = {
+    "large batches": lambda key, number: (key, ALERTS, GZIP | {"Idempotency-Key": f"flood-{number}"}),
+    "small batches by new names": lambda key, number: (key, b"[]", {"Idempotency-Key": f"flood-{number}"}),
+    "keys that are nobody's": lambda key, number: (f"dvc_{number:043}", b"[]", {}),
+}
+
+
+@pytest.mark.parametrize("name", FLOODS)
+def test_a_hundred_connections_of_one_client_hold_up_nobody(start_server, transactional_db, make_key, name):
+    server = start_server()
+    (_, bad), (_, good) = make_key(), make_key()
+    end, numbers = time.monotonic() + 3, itertools.count()
+
+    def send(_: int) -> set[int]:
+        answers = set()
+        with httpx.Client(**HTTP) as client:
+            while time.monotonic() < end:
+                key, body, headers = FLOODS[name](bad, next(numbers))
+                headers = headers | {"X-Device-Key": key, "Content-Type": "application/json"}
+                answers.add(client.post(f"{server.url}/v1/ingest", content=body, headers=headers).status_code)
+        return answers
+
+    with Others(server, good) as others, ThreadPoolExecutor(100) as pool:
+        answers = set().union(*pool.map(send, range(100)))
+    assert answers <= {204, 401, 503}
+    assert others.answers == {204}
+    assert max(others.waits) < 1
+    server.stop()
+
+
+def test_a_device_has_so_many_requests_at_once_and_no_more(server, make_key):
+    (_, busy), (_, other) = make_key(), make_key()
+    lines = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(MAX_REQUESTS + 5)]
+    try:
+        for line in lines:
+            line.sendall(head(busy, 100) + b" ")
+        deadline = time.monotonic() + 5
+        while (answer := server.post(busy, [log()])).status_code == 204:
+            assert time.monotonic() < deadline
+        assert_problem(answer, 503, "overloaded")
+        assert int(answer.headers["Retry-After"]) > 0
+        assert server.post(other, [log()]).status_code == 204
+    finally:
+        for line in lines:
+            line.close()
+    deadline = time.monotonic() + 5
+    while server.post(busy, [log()]).status_code != 204:
+        assert time.monotonic() < deadline
 
 
 def test_errors_end_at_a_hundred(server, key):

@@ -31,3 +31,26 @@ def test_forty_wrong_logins_at_once_stop_nobody(start_server, transactional_db, 
     assert max(others.waits) < 1
     assert psutil.Process(server.process.pid).memory_info().rss - memory < 200 * 2**20
     server.stop()
+
+
+def test_a_search_of_many_words_stops_nobody(start_server, transactional_db, key, make_alert, log_in):
+    server = start_server()
+    for number in range(2000):
+        make_alert(title=f"Port scan {number}" * 20)
+    cookie = {"Cookie": log_in(superuser=True)}
+    words = " ".join(f"word{number}" for number in range(401))
+
+    def search(_: int) -> int:
+        address = f"{server.url}/admin/alerts/securityalert/"
+        return httpx.get(address, params={"q": words}, headers=cookie, **HTTP).status_code
+
+    with Others(server, key) as others, ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(search, range(24)))
+    assert set(answers) <= {200, 503}
+    assert (
+        "A search takes 10 words at most"
+        in httpx.get(f"{server.url}/admin/alerts/securityalert/", params={"q": words}, headers=cookie, **HTTP).text
+    )
+    assert others.answers == {204}
+    assert max(others.waits) < 1
+    server.stop()

@@ -1,5 +1,6 @@
 """A device whose answer was lost registers again: only that device, and what it was told stays true."""
 
+import json
 import logging
 import re
 import secrets
@@ -370,3 +371,36 @@ def test_a_writer_that_does_not_end_is_503_in_time(server, issue, secret):
     other.rollback()
     other.close()
     assert is_good(server, server.register(plaintext, PRESS, secret))
+
+
+@servers_only
+def test_a_name_that_is_free_is_not_called_taken(server, issue):
+    """Where an id is taken, because the sequence is behind its table."""
+    _, plaintext = issue(usage_limit=5)
+    for name in ("one", "two"):
+        assert server.register(plaintext, {"name": name}).status_code == 201
+    with psycopg.connect(test_database_url(), autocommit=True) as connection:
+        connection.execute(
+            "SELECT setval(pg_get_serial_sequence('devices', 'id'), (SELECT min(id) FROM devices), false)"
+        )
+    assert_come_again(server.register(plaintext, {"name": "three"}))
+    assert not Device.objects.filter(name="three").exists()
+
+
+def test_a_request_arrives_when_its_head_does(server, issue, secret):
+    """Its body comes when its repeat has been answered: it must not revoke the key of that."""
+    _, plaintext = issue()
+    body = json.dumps(PRESS).encode()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        connection.sendall(
+            f"POST /api/v1/devices/register HTTP/1.1\r\nHost: localhost\r\nX-Provisioning-Key: {plaintext}\r\n"
+            f"Idempotency-Key: {secret}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n".encode()
+            + body[:5]
+        )
+        time.sleep(0.5)
+        repeat = server.register(plaintext, PRESS, secret)
+        assert repeat.status_code == 201
+        connection.sendall(body[5:])
+        assert connection.recv(10_000).startswith(b"HTTP/1.1 201 ")
+    assert is_good(server, repeat)

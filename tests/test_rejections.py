@@ -16,8 +16,10 @@ from django.urls import reverse
 from django.utils import timezone
 
 from alerts.models import SecurityAlert
+from devices.authentication import KNOWN_SECONDS
 from devices.models import Device, DeviceKey
 from ingest import refusals
+from ingest.backlog import MAX_REQUESTS
 from ingest.models import IngestBatch, IngestEvent, RejectedBatch
 from ingest.rejections import Rejection
 from tenants.models import Tenant
@@ -261,6 +263,22 @@ def test_events_of_a_module_that_is_off_are_left_out_of_a_lenient_batch(server, 
     assert sorted(IngestEvent.objects.values_list("kind", flat=True)) == ["backup_event", "log"]
 
 
+def test_a_repeat_of_a_lenient_batch_says_what_of_it_is_stored(server, key, tenant, kept):
+    """Between the two the module was switched on, so that by now nothing of the batch is bad."""
+    tenant.backup_enabled = False
+    tenant.save()
+    body = body_of(BACKUP, log())
+    assert server.post(key, content=body, headers=LENIENT).json()["accepted"] == 1
+    tenant.backup_enabled = True
+    tenant.save()
+    let_the_server_forget_its_keys()
+    for headers in (LENIENT, {}):
+        answer = server.post(key, content=body, headers=headers)
+        assert (answer.status_code, answer.json()) == (200, {"accepted": 1, "rejected": 1, "errors": []})
+    assert IngestEvent.objects.get().kind == "log"
+    assert json.loads(bytes(kept(1).get().body)) == [BACKUP]
+
+
 @pytest.mark.parametrize(
     ("prefer", "status"),
     [
@@ -275,6 +293,11 @@ def test_events_of_a_module_that_is_off_are_left_out_of_a_lenient_batch(server, 
 )
 def test_the_preference_is_read_as_its_rfc_says(server, key, prefer, status):
     assert server.post(key, [log(), BAD], headers={"Prefer": prefer}).status_code == status
+
+
+def let_the_server_forget_its_keys() -> None:
+    """It remembers a key with the modules of its tenant."""
+    time.sleep(KNOWN_SECONDS + 0.5)
 
 
 def named(name: str) -> dict[str, str]:
@@ -295,6 +318,36 @@ def test_an_idempotency_key_belongs_to_one_body(server, key, make_key, kept):
     assert set(IngestBatch.objects.values_list("idempotency_key", flat=True)) == {"a-1", "a-2"}
 
 
+def test_batches_of_the_same_bytes_by_two_names_are_kept_and_sent_again_as_two(server, key, tenant, admin, kept):
+    tenant.backup_enabled = False
+    tenant.save()
+    body = body_of(BACKUP)
+    for name in ("a", "b", "a"):
+        assert server.post(key, content=body, headers=named(name)).status_code == 403
+    rejected = kept(3)
+    assert set(rejected.values_list("idempotency_key", "times")) == {("a", 2), ("b", 1)}
+    tenant.backup_enabled = True
+    tenant.save()
+    for each in rejected:
+        admin.post(page_of(each, "send_again"))
+    assert set(IngestBatch.objects.values_list("idempotency_key", flat=True)) == {"a", "b"}
+    let_the_server_forget_its_keys()
+    assert server.post(key, content=body, headers=named("a")).status_code == 204
+    assert IngestEvent.objects.count() == 2
+
+
+def test_the_bad_events_of_two_named_batches_are_two_and_stored_beside_the_good_ones(server, key, tenant, admin, kept):
+    tenant.backup_enabled = False
+    tenant.save()
+    for name in ("a", "b"):
+        assert server.post(key, [BACKUP, log()], headers=LENIENT | named(name)).status_code == 200
+    tenant.backup_enabled = True
+    tenant.save()
+    for each in kept(2):
+        admin.post(page_of(each, "send_again"))
+    assert sorted(IngestEvent.objects.values_list("kind", flat=True)) == ["backup_event"] * 2 + ["log"] * 2
+
+
 def test_a_refused_body_does_not_use_its_idempotency_key_up(server, key):
     assert server.post(key, [BAD], headers=named("b")).status_code == 400
     assert server.post(key, [log()], headers=named("b")).status_code == 204
@@ -309,7 +362,7 @@ def test_what_is_no_idempotency_key_is_400(server, key, name):
 
 def test_of_many_bodies_with_one_idempotency_key_at_once_one_is_stored(server, key):
     bodies = [body_of(log(), alert()) for _ in range(30)]
-    with ThreadPoolExecutor(30) as pool:
+    with ThreadPoolExecutor(MAX_REQUESTS) as pool:
         answers = list(pool.map(lambda body: server.post(key, content=body, headers=named("same")), bodies))
     assert sorted({answer.status_code for answer in answers}) == [204, 422]
     assert [answer.status_code for answer in answers].count(204) == 1
@@ -384,4 +437,36 @@ async def test_what_comes_too_fast_to_be_kept_is_counted_in_the_log(monkeypatch,
         queue.put(rejection)
     held.set()
     await queue.close()
-    assert caplog.messages == ["1 rejected batches could not be kept: they came too fast"]
+    assert caplog.messages == ["2 rejected batches could not be kept: they came too fast"]
+
+
+@pytest.fixture
+def two_devices(make_key) -> list[Device]:
+    return [make_key()[0].device for _ in range(2)]
+
+
+async def test_one_device_does_not_take_the_whole_queue(monkeypatch, caplog, two_devices):
+    busy, quiet = two_devices
+    held, names = asyncio.Event(), []
+
+    async def hold(_: object, rejection: Rejection) -> None:
+        await held.wait()
+        names.append(rejection.device.name)
+
+    monkeypatch.setattr(refusals, "run_query", hold)
+    queue = refusals.RejectionQueue()
+
+    def put(device: Device, size: int = 2) -> None:
+        queue.put(Rejection(device, None, timezone.now(), 400, "malformed_json", "", [], b"x" * size))
+
+    for _ in range(refusals.MAX_WAITING + 10):
+        put(busy)
+    put(quiet)
+    for _ in range(3):
+        put(busy, refusals.MAX_WAITING_BYTES // 4)
+    put(quiet, refusals.MAX_WAITING_BYTES // 8)
+    held.set()
+    await queue.close()
+    assert names.count(quiet.name) == 2
+    assert names.count(busy.name) == refusals.MAX_WAITING // 8
+    assert "rejected batches could not be kept" in caplog.text

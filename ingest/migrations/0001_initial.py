@@ -49,7 +49,7 @@ class Migration(migrations.Migration):
                 ("received_at", models.DateTimeField(help_text="Our clock.")),
                 (
                     "idempotency_key",
-                    models.CharField(help_text="What the device called it, if it did.", max_length=255, null=True),
+                    models.CharField(help_text="What the device called it, if it did.", max_length=300, null=True),
                 ),
                 (
                     "device",
@@ -166,6 +166,15 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("code", models.CharField(max_length=64)),
+                (
+                    "idempotency_key",
+                    models.CharField(
+                        blank=True,
+                        default="",
+                        help_text="What it will be called when it is sent again.",
+                        max_length=300,
+                    ),
+                ),
                 ("detail", models.TextField()),
                 ("errors", models.JSONField(default=list, help_text="By index in the body.")),
                 ("digest", models.BinaryField(help_text="SHA-256 of what we have of the body.", max_length=32)),
@@ -211,7 +220,7 @@ class Migration(migrations.Migration):
                 "db_table": "rejected_batches",
                 "ordering": ["-received_at", "-id"],
                 "constraints": [
-                    models.UniqueConstraint(fields=("device", "digest", "code"), name="rejected_batches_once")
+                    models.UniqueConstraint(fields=("device", "digest", "code", "idempotency_key"), name="rejected_batches_once")
                 ],
                 "indexes": [models.Index(fields=["received_at"], name="rejected_batches_received_at")],
             },

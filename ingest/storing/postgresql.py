@@ -8,7 +8,8 @@ round trip more is another turn in the queue for the interpreter's lock.
 from datetime import datetime
 
 import msgspec
-from django.db import connection
+from django.db import connection, transaction
+from django.db.backends.utils import CursorWrapper
 from psycopg import Cursor
 from psycopg.types.json import Jsonb
 
@@ -142,15 +143,22 @@ def insert(batches: list[Batch]) -> tuple[list[Inserted], list[NewAlert]]:
 SET_FORWARD = """
 SELECT setval('{table}_id_seq', newest + 1000)
   FROM (SELECT max(id) AS newest FROM {table}) AS rows
- WHERE newest >= (SELECT last_value FROM {table}_id_seq)
+ WHERE newest > (SELECT last_value - CASE WHEN is_called THEN 0 ELSE 1 END FROM {table}_id_seq)
 """
-TABLES = ("ingest_batches", "ingest_events", "security_alerts")
+SEQUENCE_LOCK = 0x5EC_5E9  # of two that set a sequence forward, the second must see what the first did
+TABLES = ("ingest_batches", "ingest_events", "security_alerts", "rejected_batches")
 
 
 def set_sequences_forward() -> list[str]:
     """Set the sequences that are behind their tables forward, and name the tables."""
-    with connection.cursor() as cursor:
-        return [table for table in TABLES if cursor.execute(SET_FORWARD.format(table=table)) or cursor.fetchone()]
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [SEQUENCE_LOCK])
+        return [table for table in TABLES if _set_forward(cursor, table)]
+
+
+def _set_forward(cursor: CursorWrapper, table: str) -> bool:
+    cursor.execute(SET_FORWARD.format(table=table))
+    return cursor.fetchone() is not None
 
 
 def _row(number: int, batch: Batch) -> _Row:

@@ -1,6 +1,7 @@
 """The only writer: batches go into the database here, several in one transaction."""
 
 import logging
+import time
 from dataclasses import dataclass
 
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
@@ -9,11 +10,13 @@ from django.db.models import Q
 from alerts.new_alert import NewAlert
 from devices.authentication import InvalidDeviceKey, known_keys
 from ingest.batch import Batch
-from ingest.errors import IdempotencyKeyReused, ModuleDisabled
+from ingest.errors import IdempotencyKeyReused, ModuleDisabled, StoredInPart
 from ingest.models import IngestBatch
 from ingest.storing import postgresql, sqlite
 
 logger = logging.getLogger("ingest")
+
+SEQUENCES_SECONDS = 10.0
 
 
 @dataclass(slots=True)
@@ -46,8 +49,31 @@ def store_batches(batches: list[Batch]) -> Outcome:
     return Outcome(_missing(left_out) | refused if left_out else refused, alerts)
 
 
-def repair_sequences() -> bool:
-    """Set sequences forward that are behind their tables, and tell whether one was.
+class SequenceWatch:
+    """Looks every few seconds whether a sequence is behind its table, and before the first batch on a new connection.
+
+    An id of an event that is given twice is no error: the primary key of a partitioned table has the time in it, too.
+    """
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def look(self) -> None:
+        """Raises the database's error."""
+        if time.monotonic() >= self._next:
+            repair_sequences()
+            self._next = time.monotonic() + SEQUENCES_SECONDS
+
+    def look_soon(self) -> None:
+        """After a failure: perhaps another server answers now."""
+        self._next = 0.0
+
+
+sequence_watch = SequenceWatch()
+
+
+def repair_sequences() -> None:
+    """Set sequences forward that are behind their tables.
 
     As after a switch-over to a replica that did not get them: every id that they give is taken, and devices would have
     to come again as often.
@@ -55,7 +81,6 @@ def repair_sequences() -> bool:
     tables = postgresql.set_sequences_forward() if connection.vendor == "postgresql" else []
     if tables:
         logger.error("The sequence was behind the table, and was set forward: %s", ", ".join(tables))
-    return bool(tables)
 
 
 def _missing(left_out: dict[int, Batch]) -> dict[int, Exception]:
@@ -71,18 +96,20 @@ def _missing(left_out: dict[int, Batch]) -> dict[int, Exception]:
     rows = IngestBatch.objects.filter(is_named | is_unnamed, device__in=devices)
     try:
         found = {
-            (device, name or bytes(digest)): bytes(digest)
-            for device, name, digest in rows.values_list("device", "idempotency_key", "digest")
+            (device, name or bytes(digest)): (bytes(digest), count)
+            for device, name, digest, count in rows.values_list("device", "idempotency_key", "digest", "event_count")
         }
     except (OperationalError, InterfaceError) as error:
         return dict.fromkeys(left_out, error)
     missing: dict[int, Exception] = {}
     for index, batch in left_out.items():
-        digest = found.get((batch.key.device_id, batch.idempotency_key or batch.digest))
+        digest, count = found.get((batch.key.device_id, batch.idempotency_key or batch.digest), (None, 0))
         if digest is None:
             missing[index] = DatabaseError("A batch was neither stored nor found. Its device is told to send it again.")
         elif digest != batch.digest:
             missing[index] = IdempotencyKeyReused()
+        elif count < len(batch.events):
+            missing[index] = StoredInPart(count)
     return missing
 
 

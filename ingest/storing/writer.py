@@ -22,7 +22,7 @@ from devices.models import LAST_USE_EVERY, Device, DeviceKey
 from ingest.backlog import BATCH_OVERHEAD_BYTES, backlog
 from ingest.batch import Batch
 from ingest.errors import UnstorableBatch
-from ingest.storing.store import repair_sequences, store_batches
+from ingest.storing.store import repair_sequences, sequence_watch, store_batches
 
 logger = logging.getLogger(__name__)
 
@@ -156,9 +156,11 @@ def _store_group(group: list[Job], *, again: bool = False) -> None:
     if not group:
         return
     try:
+        sequence_watch.look()
         outcome = store_batches([job.batch for job in group])
     except (OperationalError, InterfaceError) as error:  # no batch's fault, and no use to try each
         was_connected = connection.connection is not None
+        sequence_watch.look_soon()
         forget_dead_connections()
         if was_connected and not again:
             _store_group(group, again=True)
@@ -180,12 +182,13 @@ def _store_group(group: list[Job], *, again: bool = False) -> None:
 
 
 def _ids_are_repaired() -> bool:
-    """Whether the ids that were taken came from a sequence that was behind, and is not any more."""
+    """Whether there may be other ids now: those that were taken came from a sequence that was behind."""
     try:
-        return repair_sequences()
+        repair_sequences()
     except DatabaseError:
         forget_dead_connections()
         return False
+    return True
 
 
 def _without_those_given_up(group: list[Job]) -> list[Job]:
