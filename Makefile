@@ -4,7 +4,14 @@
 VENV := .venv
 BIN := $(VENV)/bin
 MANAGE := $(BIN)/python manage.py
-PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
+# Each package as it comes, because all of them take a minute; the rest of what pip says only if it fails.
+define INSTALL
+@echo "Installing $<"
+@{ $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -r $< 2>&1 || echo FAILED; } | \
+	tee $(VENV)/install.log | awk '/^Collecting/ { printf "  %s\n", $$2; fflush() } \
+	/^Installing collected/ { print "  (unpacking)"; fflush() } /^FAILED$$/ { failed = 1 } END { exit failed }' || \
+	{ cat $(VENV)/install.log >&2; exit 1; }
+endef
 UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --no-config \
 	--no-emit-index-url --no-emit-find-links --generate-hashes --no-strip-extras --custom-compile-command "make requirements"
 CODE := alerts common devices edge_agent ingest ingestcloud tenants
@@ -27,12 +34,16 @@ help: ## list these commands
 
 .PHONY: run
 run: export WEB_CONCURRENCY := 1
-run: $(VENV)/.demo ## set up whatever is missing and serve a demo on http://127.0.0.1:8000 (PORT=…)
+run: free-port $(VENV)/.demo ## set up whatever is missing and serve a demo on http://127.0.0.1:8000 (PORT=…)
 	@$(BIN)/python ingestcloud/write_env.py
 	@$(MANAGE) migrate --verbosity 0
 	@$(MAKE) --no-print-directory staticfiles/staticfiles.json
 	@$(MANAGE) setup_demo --port $(PORT)
 	@HOST=127.0.0.1 exec $(BIN)/python -m ingestcloud.server --access-log
+
+.PHONY: free-port
+free-port: | $(VENV)/.made
+	@$(BIN)/python ingestcloud/check_port.py $(PORT)
 
 .PHONY: serve
 serve: $(VENV)/.runtime ## the production server, from the environment (docs/operations.md)
@@ -47,6 +58,11 @@ test: $(VENV)/.dev ## all tests, on PostgreSQL and Redis and again embedded; or 
 	TEST_STACK=servers $(BIN)/python -m pytest $(TEST_WORKERS) $(ARGS)
 	@if [ -n "$$DATABASE_URL" ] && [ -n "$$REDIS_URL" ]; then exit; fi; set -x; \
 		TEST_STACK=embedded $(BIN)/python -m pytest $(TEST_WORKERS) $(ARGS)
+
+.PHONY: quick
+quick: $(VENV)/.dev ## the tests that need no server and no browser, in half a minute (ARGS=…)
+	TEST_STACK=embedded $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --quiet \
+		-m "not server and not browser and not outage and not real_client and not exhaustive" $(ARGS)
 
 .PHONY: torture
 torture: $(VENV)/.dev ## kill, stop and cut everything under load, and see that nothing is lost (ROUNDS=…)
@@ -102,16 +118,13 @@ $(VENV)/.made:
 	or name it: make run PYTHON=/path/to/python3" >&2; exit 1
 
 $(VENV)/.runtime: requirements.txt | $(VENV)/.made
-	@echo "Installing $<"
-	@$(PIP_INSTALL) -r $<
+	$(INSTALL)
 	@touch $@
 
 $(VENV)/.demo: requirements-demo.txt | $(VENV)/.made
-	@echo "Installing $<"
-	@$(PIP_INSTALL) -r $<
+	$(INSTALL)
 	@touch $@ $(VENV)/.runtime
 
 $(VENV)/.dev: requirements-dev.txt | $(VENV)/.made
-	@echo "Installing $<"
-	@$(PIP_INSTALL) -r $<
+	$(INSTALL)
 	@touch $@

@@ -1,5 +1,6 @@
 """Devices, the keys they send with, and the keys they register with."""
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from django.core.validators import MinValueValidator
@@ -16,7 +17,7 @@ LAST_USE_EVERY = timedelta(minutes=1)
 
 
 class DeviceQuerySet(TenantOwnedQuerySet):
-    def seen(self, device_ids, now: datetime) -> None:
+    def seen(self, device_ids: Iterable[int], now: datetime) -> None:
         """Note that devices sent something, in one update and at most once a minute each."""
         stale = Q(last_seen_at=None) | Q(last_seen_at__lt=now - LAST_USE_EVERY)
         self.filter(stale, pk__in=device_ids).update(last_seen_at=now)
@@ -79,7 +80,7 @@ class SentByDevice(TenantOwned):
 class DeviceKeyQuerySet(KeyQuerySet):
     tenant_path = "device__tenant"
 
-    def used(self, key_ids, now: datetime) -> None:
+    def used(self, key_ids: Iterable[int], now: datetime) -> None:
         """Note that keys were used, in one update and at most once a minute each."""
         stale = Q(last_used_at=None) | Q(last_used_at__lt=now - LAST_USE_EVERY)
         self.filter(stale, pk__in=key_ids).update(last_used_at=now)

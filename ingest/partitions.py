@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from django.db import IntegrityError, OperationalError, connection, transaction
+from django.db.backends.utils import CursorWrapper
 
 T = TypeVar("T")
 
@@ -94,7 +95,7 @@ def make(start: datetime) -> str | None:
         return None
 
 
-def _exists(cursor, name: str) -> bool:
+def _exists(cursor: CursorWrapper, name: str) -> bool:
     cursor.execute("SELECT to_regclass(%s) IS NOT NULL", [name])
     return cursor.fetchone()[0]
 
@@ -112,7 +113,7 @@ def drop(partition: Partition, *, only_if_empty: bool = False) -> bool:
     return _with_lock(detach_and_drop)
 
 
-def _is_empty(cursor, name: str) -> bool:
+def _is_empty(cursor: CursorWrapper, name: str) -> bool:
     cursor.execute(f"SELECT NOT EXISTS (SELECT 1 FROM {name})")  # noqa: S608
     return cursor.fetchone()[0]
 

@@ -30,6 +30,15 @@ from tests.support.live import ROOT, Server
 
 counter = itertools.count(1)
 
+# What a test needs, by the fixtures it uses; those of outages and of real clients say so in their files.
+MARKS = {"start_server": "server", "the_server": "server", "browser": "browser"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for fixture in MARKS.keys() & set(getattr(item, "fixturenames", ())):
+            item.add_marker(MARKS[fixture])
+
 
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(tmp_path_factory):

@@ -2,6 +2,7 @@ import shutil
 import socket
 import stat
 import subprocess
+import sys
 from io import StringIO
 
 import dj_database_url
@@ -15,6 +16,7 @@ from devices.models import Device, DeviceKey
 from ingest.models import IngestEvent
 from ingestcloud.write_env import write_env
 from tenants.models import Module, Tenant
+from tests.support.live import ROOT
 
 pytestmark = pytest.mark.django_db
 
@@ -157,12 +159,6 @@ class TestSetupDemo:
             run("setup_demo", "--port", port)
         assert not get_user_model().objects.exists()
 
-    def test_it_tells_that_the_port_is_taken(self):
-        with socket.create_server(("127.0.0.1", 0)) as other:
-            port = other.getsockname()[1]
-            with pytest.raises(CommandError, match=f"make run PORT={port + 1}"):
-                run("setup_demo", "--port", str(port))
-
     @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
     def test_the_curl_line_works_as_it_stands(self, port, server):
         said = run("setup_demo", "--port", port).replace(f"http://127.0.0.1:{port}", server.url)
@@ -171,6 +167,23 @@ class TestSetupDemo:
         assert " 204 " in answer.splitlines()[0]
         assert SecurityAlert.objects.get().title == "Port scan detected"
         assert sorted(IngestEvent.objects.values_list("kind", flat=True)) == ["security_alert", "telemetry"]
+
+
+class TestCheckPort:
+    def check(self, port: int) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-I", "-S", str(ROOT / "ingestcloud" / "check_port.py"), str(port)]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    def test_a_port_that_is_taken_is_said_without_anything_installed(self):
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+            refused = self.check(port)
+        assert refused.returncode == 1
+        assert f"make run PORT={port + 1}" in refused.stderr
+        assert self.check(port).returncode == 0
+
+    def test_a_number_that_is_no_port_is_said(self):
+        assert "There is no port 70000." in self.check(70_000).stderr
 
 
 class TestWriteEnv:

@@ -138,6 +138,7 @@ def test_a_server_told_to_stop_answers_and_sends_its_pages_elsewhere(
     assert server.process.wait(15) is not None
 
 
+@pytest.mark.outage
 @own_servers
 def test_faults_at_random_lose_nothing():
     """A few rounds of `make torture`, on servers of its own."""

@@ -22,7 +22,7 @@ from tests.support.live import ROOT, Server
 from tests.support.proxy import StallingProxy
 from tests.support.servers import PostgreSQL, own_servers, servers_only
 
-pytestmark = [servers_only, own_servers]
+pytestmark = [pytest.mark.outage, servers_only, own_servers]
 
 HANG = 12.0  # seconds; an answer that takes longer is a hang
 

@@ -1,7 +1,6 @@
 """`manage.py setup_demo`: what `make run` needs to be more than an empty page."""
 
 import os
-import socket
 from argparse import ArgumentParser
 from typing import Any
 
@@ -54,7 +53,6 @@ class Command(BaseCommand):
         plaintext, password = demo_secret("DEMO_DEVICE_KEY"), demo_secret("DEMO_ADMIN_PASSWORD")
         if not plaintext.startswith(DeviceKey.START):
             raise CommandError(f"DEMO_DEVICE_KEY must start with {DeviceKey.START}.")
-        check_port(port)
         with transaction.atomic():
             key = make_key(make_device(), plaintext)
             login = make_login(password)
@@ -73,20 +71,6 @@ def demo_secret(name: str) -> str:
         f"{name} is not set. The demo is for `make run`, which writes it into a new .env; "
         "to have the demo with an .env of your own, add DEMO_DEVICE_KEY and DEMO_ADMIN_PASSWORD to it."
     )
-
-
-def check_port(port: int) -> None:
-    """Raise CommandError where the server could not listen."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise CommandError(
-                f"Port {port} can't be used ({error.strerror}). Choose another: make run PORT={port + 1}"
-            ) from error
-        except OverflowError as error:
-            raise CommandError(f"There is no port {port}.") from error
 
 
 def make_device() -> Device:
