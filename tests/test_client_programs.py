@@ -3,8 +3,9 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -23,12 +24,16 @@ def running(command: list[str], folder: Path, **environment: str):
     """`command` as a process in `folder`; gives a function that reads what it printed."""
     printed = folder / "printed"
     with printed.open("wb") as out:
-        process = subprocess.Popen(command, cwd=folder, env=os.environ | environment, stdout=out, stderr=out)
+        process = subprocess.Popen(
+            command, cwd=folder, env=os.environ | environment, stdout=out, stderr=out, start_new_session=True
+        )
     try:
         yield printed.read_text
     finally:
         process.terminate()
         process.wait(15)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # CrowdSec leaves its plugins behind
 
 
 def run_play(folder: Path, url: str, key: str = "dvc_x") -> str:
