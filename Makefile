@@ -16,8 +16,9 @@ UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-
 	--no-emit-index-url --no-emit-find-links --generate-hashes --no-strip-extras --custom-compile-command "make requirements"
 CODE := alerts common devices edge_agent ingest ingestcloud tenants
 ARGS ?=
-# Tests wait more than they work. Each worker has servers of its own, if none are given.
-TEST_WORKERS := $(if $(DATABASE_URL),,--numprocesses 3 --dist loadfile)
+# Tests wait more than they work. Each worker has servers of its own, or one of those in REDIS_URL.
+comma := ,
+TEST_WORKERS := --dist loadfile --numprocesses $(if $(DATABASE_URL),$(words $(subst $(comma), ,$(REDIS_URL))),3)
 ROUNDS ?= 200
 FUZZ ?= 20
 PORT ?= 8000

@@ -1,7 +1,10 @@
 """Real servers and a complete environment.
 
-`TEST_STACK=servers` (the default) is PostgreSQL and Redis: those of DATABASE_URL and REDIS_URL where
+`TEST_STACK=servers` (the default) is PostgreSQL and Redis: those of DATABASE_URL and REDIS_URL if
 given, else throwaway ones from wheels. `TEST_STACK=embedded` is SQLite and the in-memory layer.
+
+REDIS_URL may have several addresses, separated by commas: one for each worker process of a run, because they would hear
+each other's alerts. In PostgreSQL each worker has a database of its own.
 """
 
 import atexit
@@ -79,6 +82,8 @@ def complete_environment() -> None:
         os.environ |= {"DATABASE_URL": PostgreSQL().url, "REDIS_URL": start_redis_server().connection_url, OURS: "yes"}
     elif not os.environ.get("REDIS_URL"):
         os.environ["REDIS_URL"] = start_redis_server().connection_url
+    elif worker := os.environ.get("PYTEST_XDIST_WORKER"):
+        os.environ["REDIS_URL"] = os.environ["REDIS_URL"].split(",")[int(worker.removeprefix("gw"))]
 
 
 own_servers = pytest.mark.skipif(SERVERS_GIVEN, reason="starts servers of its own, whichever are given")
