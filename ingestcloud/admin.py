@@ -4,11 +4,16 @@ from datetime import timedelta
 from typing import Any, NamedTuple, cast
 
 from django.contrib import admin
+from django.contrib.admin.models import LogEntry
+from django.contrib.admin.views.autocomplete import AutocompleteJsonView
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
+from django.core.exceptions import PermissionDenied
 from django.core.paginator import InvalidPage
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, ForeignObjectRel, Model, ProtectedError, Q, Sum
+from django.db.models.signals import pre_delete
+from django.dispatch import receiver
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
@@ -20,7 +25,7 @@ from alerts.models import SecurityAlert, Severity, Status
 from devices.models import ONLINE_WITHIN, Device, DeviceKey
 from ingest.models import IngestBatch, RefusedKeyCount, RejectedBatch
 from ingest.rejections import oldest_kept
-from ingestcloud.admin_theme import may_look_at
+from ingestcloud.admin_theme import is_superuser, may_look_at
 from tenants.admin.bounded import MAX_COUNTED_ROWS
 from tenants.admin.display import ago, link_to
 from tenants.admin.pages import StaffPages
@@ -66,6 +71,14 @@ class UserAdmin(DjangoUserAdmin, SuperusersOnly):
         return False
 
 
+@receiver(pre_delete, sender=User)
+def keep_history(sender: Any, instance: User, **kwargs: Any) -> None:
+    """Nor does a command or a shell delete it by accident: Django deletes a user's history with the user."""
+    entries: set[Model] = set(LogEntry.objects.filter(user=instance))
+    if entries:
+        raise ProtectedError("This user has a history. Make them inactive instead.", entries)
+
+
 @admin.register(Group)
 class GroupAdmin(DjangoGroupAdmin, SuperusersOnly):
     pass
@@ -82,6 +95,18 @@ def search(request: HttpRequest) -> HttpResponse:
         raise Http404 from error
 
 
+class AutocompleteView(AutocompleteJsonView):
+    """Django's, which fails on the other end of a relation: nobody chooses for that."""
+
+    admin_site = admin.site
+
+    def process_request(self, request: HttpRequest) -> Any:
+        found = super().process_request(request)
+        if isinstance(found[2], ForeignObjectRel):
+            raise PermissionDenied
+        return found
+
+
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Add what a person on duty looks at first, as far as they may look at it."""
     figures = (
@@ -90,9 +115,10 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         ("devices.devicekey", expiring_keys),
         ("ingest.ingestbatch", last_batch),
         ("ingest.rejectedbatch", rejected_batches),
-        ("ingest.refusedkeycount", refused_keys),
     )
     context["figures"] = [figure(request) for model, figure in figures if may_look_at(*model.split("."))(request)]
+    if is_superuser(request):
+        context["figures"].append(refused_keys())
     if may_look_at("alerts", "securityalert")(request):
         context["newest_alerts"] = newest_alerts(request)
     return context
@@ -145,8 +171,8 @@ def rejected_batches(request: HttpRequest) -> Figure:
     return Figure("Rejected batches", str(kept.count()), reverse("admin:ingest_rejectedbatch_changelist"))
 
 
-def refused_keys(request: HttpRequest) -> Figure:
-    """Of all tenants, for such a request belongs to none."""
+def refused_keys() -> Figure:
+    """Of the whole site, because such a request belongs to no tenant: for superusers alone."""
     counts = RefusedKeyCount.objects.filter(hour__gt=timezone.now() - timedelta(days=1))
     requests = counts.aggregate(all=Sum("requests"))["all"] or 0
     return Figure(

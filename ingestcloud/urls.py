@@ -7,7 +7,7 @@ from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView
 
 from ingestcloud import openapi  # noqa: F401  what the description says of the views
-from ingestcloud.admin import search
+from ingestcloud.admin import AutocompleteView, search
 from ingestcloud.health import healthz, readyz
 from ingestcloud.login import LoginForm
 
@@ -31,6 +31,7 @@ urlpatterns = [
     ),
     path("api/schema", SpectacularAPIView.as_view(), name="schema"),
     path("admin/search/", admin.site.admin_view(search)),
+    path("admin/autocomplete/", admin.site.admin_view(AutocompleteView.as_view())),
     path("admin/", admin.site.urls),
     path("alerts/", include("alerts.urls")),
     path("", include("devices.urls")),

@@ -7,7 +7,9 @@ owner. A device that is gone has its keys revoked.
 from typing import Any
 
 from django.contrib import admin
+from django.core.exceptions import ValidationError
 from django.db.models import Count, Q, QuerySet
+from django.forms import ModelForm
 from django.http import HttpRequest
 from django.template.defaultfilters import pluralize
 from django.utils import timezone
@@ -42,8 +44,21 @@ class OnlineFilter(RadioFilter):
         return queryset.filter(wanted.get(self.value(), Q()))
 
 
+class DeviceForm(ModelForm):
+    def validate_unique(self) -> None:
+        """The tenant of an existing device is no field of its form: Django would not look for its name in it."""
+        super().validate_unique()
+        if "tenant" not in self.fields:
+            try:
+                self.instance.validate_constraints()
+            except ValidationError as error:
+                self.add_error(None, error)
+
+
 @admin.register(Device)
 class DeviceAdmin(IssuesKeys, NeverDeleted, TenantScoped):
+    form = DeviceForm
+    ordering = ("tenant__slug", "name")  # what counts its keys has no order of its own
     list_display = ("name", "tenant", "online", "last_seen", "type", "location", "active_keys")
     list_filter = (("tenant", RelatedFilter), OnlineFilter, ("type", AllValuesCheckboxFilter))
     list_filter_submit = True

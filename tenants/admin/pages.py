@@ -4,9 +4,10 @@ from typing import Any, cast
 
 from django.contrib import admin, messages
 from django.core.exceptions import FieldDoesNotExist, ValidationError
+from django.db import IntegrityError
 from django.db.models import ForeignKey, QuerySet
 from django.forms import ModelChoiceField
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import AutocompleteSelectFilter
@@ -26,6 +27,13 @@ def page(request: HttpRequest, model_admin: ModelAdmin, template: str, **context
 
 class StaffPages(ModelAdmin):
     """What all pages of the admin have in common: what people put into addresses and searches is checked."""
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Another request may take a name between the check of a form and its save: checked again, the form says so."""
+        try:
+            return super().changeform_view(request, *args, **kwargs)
+        except IntegrityError:  # which has rolled back what it did: Django's is a transaction of its own
+            return super().changeform_view(request, *args, **kwargs)
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         """The values for a new row in the address, without those that its fields could not have."""
