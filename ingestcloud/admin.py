@@ -1,5 +1,6 @@
 """Staff pages that belong to no room: users and groups in unfold's clothes, and the numbers on the front page."""
 
+import logging
 from datetime import timedelta
 from typing import Any, NamedTuple, cast
 
@@ -26,9 +27,12 @@ from devices.models import ONLINE_WITHIN, Device, DeviceKey
 from ingest.models import IngestBatch, RefusedKeyCount, RejectedBatch
 from ingest.rejections import oldest_kept
 from ingestcloud.admin_theme import is_superuser, may_look_at
+from ingestcloud.login import source_of
 from tenants.admin.bounded import MAX_COUNTED_ROWS
 from tenants.admin.display import ago, link_to
 from tenants.admin.pages import StaffPages
+
+logger = logging.getLogger(__name__)
 
 admin.site.index_title = "Overview"
 admin.site.unregister(User)
@@ -69,6 +73,11 @@ class UserAdmin(DjangoUserAdmin, SuperusersOnly):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """With a user would go the history of what they did. One who leaves is made inactive."""
         return False
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        if request.resolver_match and request.resolver_match.url_name == "auth_user_password_change":
+            logger.info("%s changed the password of %s from %s", request.user, obj, source_of(request))
+        return super().log_change(request, obj, message)
 
 
 @receiver(pre_delete, sender=User)

@@ -63,6 +63,7 @@ UNFOLD = {
             "950": "#172554",
         }
     },
+    "LOGIN": {"form": "ingestcloud.login.StaffLoginForm"},
     "DASHBOARD_CALLBACK": "ingestcloud.admin.dashboard",
     "SIDEBAR": {
         "show_search": False,

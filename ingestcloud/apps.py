@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.core.handlers.asgi import ASGIHandler
 
 
 class IngestCloudConfig(AppConfig):
@@ -7,3 +8,6 @@ class IngestCloudConfig(AppConfig):
 
     def ready(self) -> None:
         from ingestcloud import checks  # noqa: F401  registers the system checks
+        from ingestcloud.forms import Request
+
+        ASGIHandler.request_class = Request

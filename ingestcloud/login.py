@@ -8,16 +8,22 @@ from contextlib import contextmanager
 from ipaddress import IPv6Network, ip_address
 from typing import Any
 
+import axes.signals  # noqa: F401  before the receivers here, which say who is locked out by then
 from django.conf import settings
-from django.contrib.auth import get_user_model
-from django.contrib.auth.forms import AuthenticationForm, UsernameField
+from django.contrib.auth import authenticate, get_user_model
+from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm, UsernameField
 from django.contrib.auth.hashers import Argon2PasswordHasher
 from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
+from django.contrib.auth.views import PasswordChangeView
+from django.core.exceptions import ValidationError
 from django.db import DatabaseError
+from django.db.models.signals import pre_save
 from django.dispatch import receiver
 from django.forms import CharField, PasswordInput, TextInput
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.urls import reverse_lazy
+from unfold.forms import AuthenticationForm as UnfoldAuthenticationForm
 
 from common.buckets import Buckets
 from common.seldom import SeldomLine
@@ -25,7 +31,8 @@ from common.seldom import SeldomLine
 logger = logging.getLogger(__name__)
 
 LOGIN_PATHS = ("/login/", "/admin/login/")
-PASSWORD_PATHS = (*LOGIN_PATHS, "/password/", "/admin/password_change/", "/admin/auth/user/")
+CHANGE_PATH = "/password/"
+PASSWORD_PATHS = (*LOGIN_PATHS, CHANGE_PATH, "/admin/auth/user/")
 HASHES_AT_ONCE = 2
 MAX_WAITING = 20
 TURN_SECONDS = 5.0
@@ -65,6 +72,52 @@ class LoginForm(AuthenticationForm):
         max_length=PASSWORD_LENGTH,
         widget=PasswordInput(attrs={"autocomplete": "current-password"}),
     )
+
+
+class StaffLoginForm(LoginForm, UnfoldAuthenticationForm):
+    """The same for the admin, which takes staff alone: a right password of somebody else is a line in the log too."""
+
+    def confirm_login_allowed(self, user: Any) -> None:
+        try:
+            super().confirm_login_allowed(user)
+        except ValidationError:
+            source = source_of(self.request)
+            logger.warning("%s did not log in to the admin from %s: right password, not staff", user, source)
+            raise
+
+
+class OwnPasswordForm(PasswordChangeForm):
+    """Django's, but the old password is tried as at a login: wrong ones are logged, and after too many it is locked."""
+
+    def __init__(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.request = request
+        self.fields["old_password"] = CharField(
+            label="Old password",
+            strip=False,
+            max_length=PASSWORD_LENGTH,
+            widget=PasswordInput(attrs={"autocomplete": "current-password", "autofocus": True}),
+        )
+
+    def clean_old_password(self) -> str:
+        password = self.cleaned_data["old_password"]
+        if authenticate(self.request, username=self.user.get_username(), password=password) is None:
+            raise ValidationError(self.error_messages["password_incorrect"], code="password_incorrect")
+        return password
+
+
+class OwnPasswordView(PasswordChangeView):
+    form_class = OwnPasswordForm
+    template_name = "registration/password.html"
+    success_url = reverse_lazy("password_changed")
+
+    def get_form_kwargs(self) -> dict[str, Any]:
+        return super().get_form_kwargs() | {"request": self.request}
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        response = super().form_valid(form)
+        logger.info("%s changed their password from %s", self.request.user, source_of(self.request))
+        return response
 
 
 class PasswordMiddleware:
@@ -129,6 +182,12 @@ def card(request: HttpRequest, status: int, seconds: int, template: str, **conte
     return page
 
 
+@receiver(pre_save, sender="axes.AccessAttempt")
+def keep_nothing_of_the_form(sender: Any, instance: Any, **kwargs: Any) -> None:
+    """A wrong password is counted whatever else was sent: what the database can't hold, or more than it should."""
+    instance.get_data = instance.post_data = instance.http_accept = instance.path_info = ""
+
+
 @receiver(user_logged_in)
 def note_login(sender: Any, request: HttpRequest, user: Any, **kwargs: Any) -> None:
     logger.info("%s logged in from %s", user.get_username(), source_of(request))
@@ -155,7 +214,8 @@ def note_failure(sender: Any, credentials: dict[str, Any], request: HttpRequest 
     else:
         reason = "wrong password" if user.is_active else "not active"
     who = user.get_username() if user else "An unknown name"
-    logger.warning("%s did not log in from %s: %s", who, source_of(request), reason)
+    deed = "change their password" if request and request.path_info == CHANGE_PATH else "log in"
+    logger.warning("%s did not %s from %s: %s", who, deed, source_of(request), reason)
 
 
 def source_of(request: HttpRequest | None) -> str:

@@ -88,6 +88,7 @@ MIDDLEWARE = [
     "common.problems.ProblemDetailsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "ingestcloud.csp.PolicyMiddleware",
+    "ingestcloud.forms.FormMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "ingestcloud.sessions.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

@@ -1,15 +1,15 @@
 """The site's addresses. `POST /v1/ingest` takes a shorter way in `ingestcloud.asgi`; the view is the same."""
 
 from django.contrib import admin
-from django.contrib.auth.views import LoginView, LogoutView, PasswordChangeDoneView, PasswordChangeView
-from django.urls import include, path, reverse_lazy
+from django.contrib.auth.views import LoginView, LogoutView, PasswordChangeDoneView
+from django.urls import include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView
 
 from ingestcloud import openapi  # noqa: F401  what the description says of the views
 from ingestcloud.admin import AutocompleteView, search
 from ingestcloud.health import healthz, readyz
-from ingestcloud.login import LoginForm
+from ingestcloud.login import LoginForm, OwnPasswordView
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="live_alerts")),
@@ -17,13 +17,8 @@ urlpatterns = [
     path("readyz", readyz),
     path("login/", LoginView.as_view(redirect_authenticated_user=True, authentication_form=LoginForm), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
-    path(
-        "password/",
-        PasswordChangeView.as_view(
-            template_name="registration/password.html", success_url=reverse_lazy("password_changed")
-        ),
-        name="change_password",
-    ),
+    path("password/", OwnPasswordView.as_view(), name="change_password"),
+    path("admin/password_change/", RedirectView.as_view(pattern_name="change_password")),  # one page for all
     path(
         "password/done/",
         PasswordChangeDoneView.as_view(template_name="registration/password_done.html"),

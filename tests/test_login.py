@@ -1,13 +1,16 @@
 """Logging in, and what a browser is told to refuse."""
 
 import re
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
+import httpx
 import pytest
 from axes.models import AccessAttempt
+from django.conf import settings
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
@@ -17,7 +20,8 @@ from django.utils import timezone
 
 from common.buckets import Buckets
 from ingestcloud import login
-from ingestcloud.login import network_of
+from ingestcloud.login import PASSWORD_LENGTH, network_of
+from tests.support.live import HTTP, Server
 
 pytestmark = pytest.mark.django_db
 
@@ -73,10 +77,118 @@ def test_a_good_login_forgets_the_wrong_ones(analyst):
         assert log_in(PASSWORD).status_code == 302
 
 
-def test_no_password_is_kept_of_an_attempt(analyst):
-    log_in("a password that is nearly right")
+def test_nothing_is_kept_of_the_form_of_an_attempt(analyst):
+    form = {"username": "analyst", "password": "nearly right", "old_password": "nearly right", "x": "nearly right"}
+    for _ in range(2):
+        Client().post("/login/?x=nearly+right", form, headers={"Accept": "nearly right"})
     kept = [str(value) for value in AccessAttempt.objects.values().get().values()]
-    assert not any("nearly right" in value for value in kept)
+    assert not any("right" in value for value in kept)
+
+
+def multipart(head: str, **fields: str) -> bytes:
+    """A form as only a program sends one: `head` comes behind the name of each field, which is sent as given."""
+    parts = [
+        f'--x\r\nContent-Disposition: form-data; name="{name}"{head}\r\n\r\n{value}\r\n'
+        for name, value in fields.items()
+    ]
+    return "".join([*parts, "--x--\r\n"]).encode()
+
+
+class Guesser:
+    """Posts forms to a running server, byte by byte as given."""
+
+    def __init__(self, server: Server, url: str) -> None:
+        self.url = server.url + url
+        token = httpx.get(f"{server.url}/login/", **HTTP).cookies[settings.CSRF_COOKIE_NAME]
+        cookie = f"{settings.CSRF_COOKIE_NAME}={token}"
+        self.headers = {"Cookie": cookie, "X-CSRFToken": token, "Content-Type": "multipart/form-data; boundary=x"}
+
+    def post(self, body: bytes, **headers: str | bytes) -> int:
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        return httpx.post(self.url, content=body, headers={**self.headers, **given}, **HTTP).status_code
+
+
+CHARSETS = ["unicode_escape", "raw_unicode_escape", "hex", "rot13", "undefined", "idna", "utf-16", "latin1", "nope"]
+
+
+@pytest.mark.parametrize("url", ["/login/", "/admin/login/", "/alerts/", "/nothing-here", "/api/v1/devices/register"])
+@pytest.mark.django_db(transaction=True)
+def test_only_utf_8_is_taken(server, url):
+    guesser = Guesser(server, url)
+    body = multipart("", username="analyst", password="x", z=r"\ud800")
+    for charset in CHARSETS:
+        for content_type in (f"multipart/form-data; boundary=x; charset={charset}", f"text/plain; charset={charset}"):
+            assert guesser.post(body, Content_Type=content_type) == 400, content_type
+    for charset in ("utf-8", "UTF-8", '"utf-8"', "us-ascii"):
+        assert guesser.post(body, Content_Type=f"multipart/form-data; boundary=x; charset={charset}") != 400
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "text/plain; x*0*=a; x*=b",
+        "text/plain; charset*=nope''utf-8",
+        "text/plain; x*=undefined''%ff",
+        "text/plain; x*=idna''%ff",
+        b"text/plain; charset=\xff",
+    ],
+)
+@pytest.mark.django_db(transaction=True)
+def test_a_content_type_that_cannot_be_parsed_is_refused(server, content_type):
+    for url in ("/login/", "/healthz", "/api/v1/devices/register"):
+        assert Guesser(server, url).post(b"x", Content_Type=content_type) == 400
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_part_that_cannot_be_parsed_is_refused(server):
+    guesser = Guesser(server, "/login/")
+    assert guesser.post(multipart("; x*0*=a; x*=b", username="x")) == 400
+    assert guesser.post(multipart(r"; x*=unicode_escape''\ud800", username="x")) < 500
+    assert guesser.post(multipart("; x*=undefined''%ff", username="x")) < 500
+
+
+ODD = {
+    "a charset": {"Content_Type": "multipart/form-data; boundary=x; charset=unicode_escape"},
+    "NUL": {"body": multipart("", username="analyst", password="wrong", z="\0", next="\0")},
+    "a surrogate as bytes": {
+        "body": multipart("", username="analyst", password="wrong", z="ZZ").replace(b"ZZ", b"\xed\xa0\x80")
+    },
+    "another name of a field": {"body": multipart("", username="analyst", password="wrong", **{"\0\ufffe": "x"})},
+    "a megabyte": {"body": multipart("", username="analyst", password="wrong", z="x" * 1_000_000)},
+    "User-Agent": {"User_Agent": b"\xed\xa0\x80\xff" * 200},
+    "Accept": {"Accept": b"\xed\xa0\x80\xff" * 2000},
+    "none": {},
+}
+
+
+@pytest.mark.parametrize("url", ["/login/", "/admin/login/"])
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+@pytest.mark.django_db(transaction=True)
+def test_each_wrong_password_counts_whatever_comes_with_it(start_server, analyst, url, odd):
+    """A wrong one that were not counted would be told from the right one, without end."""
+    server = start_server(LOG_LEVEL="INFO")
+    guesser = Guesser(server, url)
+    headers = {name: value for name, value in odd.items() if name != "body"}
+    answers = [
+        guesser.post(odd.get("body", multipart("", username="analyst", password="wrong", z=r"\ud800")), **headers)
+        for _ in range(6)
+    ]
+    right = guesser.post(multipart("", username="analyst", password=PASSWORD, z=r"\ud800"), **headers)
+    refused = [400] * 6 if "Content_Type" in odd else [200] * 4 + [429] * 2
+    assert (answers, right) == (refused, refused[-1])
+    assert server.log.count("analyst did not log in from 127.0.0.1") == (0 if "Content_Type" in odd else 7)
+    assert "Traceback" not in server.log
+    server.stop()
+
+
+@pytest.mark.parametrize("path", [b"\0", b"\x80"])
+@pytest.mark.django_db(transaction=True)
+def test_a_header_with_nul_comes_to_no_page(server, path):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as raw:
+        raw.sendall(
+            b"POST /login/ HTTP/1.1\r\nHost: localhost\r\nUser-Agent: a" + path + b"b\r\nContent-Length: 0\r\n\r\n"
+        )
+        assert raw.recv(100).split()[1] in (b"400", b"403")
 
 
 def policy_of(response) -> dict[str, str]:
@@ -205,6 +317,67 @@ def test_an_analyst_changes_their_own_password(db):
     assert here.get("/alerts/").status_code == 200
     assert elsewhere.get("/alerts/").status_code == 302
     assert Client().get("/password/").status_code == 302
+
+
+def change_password(client: Client, old: str, new: str = "staple battery horse"):
+    return client.post("/password/", {"old_password": old, "new_password1": new, "new_password2": new})
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_old_password_is_not_guessed_with_a_session(analyst, caplog):
+    """Somebody who has stolen it: each try is counted and logged, as at a login."""
+    caplog.set_level("INFO", "ingestcloud")
+    client = Client(REMOTE_ADDR="192.0.2.9")
+    client.force_login(analyst)
+    assert [change_password(client, f"wrong {number}").status_code for number in range(6)] == [200] * 4 + [429] * 2
+    refused = change_password(client, PASSWORD)
+    assert (refused.status_code, refused["Retry-After"]) == (429, "900")
+    assert User.objects.get().check_password(PASSWORD)
+    lines = [record.getMessage() for record in caplog.records if "change their password" in record.getMessage()]
+    assert lines[0] == "analyst did not change their password from 192.0.2.9: wrong password"
+    assert len(lines) == 7
+    assert log_in(PASSWORD, address="192.0.2.2").status_code == 302
+
+
+def test_a_changed_password_is_a_line_in_the_log(analyst, caplog):
+    caplog.set_level("INFO", "ingestcloud")
+    client = Client(REMOTE_ADDR="192.0.2.9")
+    client.force_login(analyst)
+    assert change_password(client, PASSWORD).status_code == 302
+    client.force_login(User.objects.create_superuser("root"))
+    url = reverse("admin:auth_user_password_change", args=[analyst.pk])
+    new = {"password1": "another horse battery", "password2": "another horse battery", "usable_password": "true"}
+    assert client.post(url, new | {"password2": "x"}).status_code == 200
+    assert client.post(url, new, follow=True).status_code == 200
+    analyst.refresh_from_db()
+    assert analyst.check_password("another horse battery")
+    form = {"username": "analyst", "first_name": "A"} | {f"{part}_{n}": "" for part in ("date_joined",) for n in (0, 1)}
+    client.post(reverse("admin:auth_user_change", args=[analyst.pk]), form)
+    assert [record.getMessage() for record in caplog.records if "password" in record.getMessage()] == [
+        "analyst changed their password from 192.0.2.9",
+        "root changed the password of analyst from 192.0.2.9",
+    ]
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_there_is_one_page_to_change_the_own_password(client, analyst, method):
+    client.force_login(analyst)
+    answer = getattr(client, method)(reverse("admin:password_change"), {"old_password": PASSWORD})
+    assert (answer.status_code, answer["Location"]) == (302, "/password/")
+
+
+def test_an_old_password_is_of_bounded_length(client, analyst):
+    client.force_login(analyst)
+    assert "at most 4096 characters" in change_password(client, "x" * (PASSWORD_LENGTH + 1)).text
+
+
+def test_a_right_password_of_nobody_of_the_staff_is_a_line_in_the_log(analyst, caplog):
+    caplog.set_level("INFO", "ingestcloud")
+    User.objects.update(is_staff=False)
+    assert log_in(PASSWORD, url="admin:login").status_code == 200
+    assert [record.getMessage() for record in caplog.records if record.name == "ingestcloud.login"] == [
+        "analyst did not log in to the admin from 192.0.2.1: right password, not staff"
+    ]
 
 
 def test_a_login_waits_for_its_turn_and_not_for_ever(analyst, monkeypatch):
