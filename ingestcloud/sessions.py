@@ -1,15 +1,38 @@
-"""The middleware of sessions: use prolongs them, and a database that is away is no fault."""
+"""Sessions in the database: use prolongs them, and a database that can't take one is not a session that ended."""
 
+from django.conf import settings
+from django.contrib.sessions.backends.base import UpdateError
+from django.contrib.sessions.backends.db import SessionStore as DatabaseSessionStore
+from django.contrib.sessions.exceptions import SessionInterrupted
 from django.contrib.sessions.middleware import SessionMiddleware as DjangoSessionMiddleware
 from django.db import InterfaceError, InternalError, OperationalError
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 
 from common.sessions import note_use
 from tenants.isolation import unavailable
 
+DATABASE_FAILURES = (OperationalError, InterfaceError, InternalError)
+
+
+class SessionStore(DatabaseSessionStore):
+    """Its name is part of the key that sessions are signed by: the same as in Django's, which sockets use."""
+
+    def save(self, must_create: bool = False) -> None:
+        """Raises UpdateError only if the session was deleted: Django's does for a read-only database too."""
+        try:
+            super().save(must_create)
+        except UpdateError as error:
+            if isinstance(error.__context__, DATABASE_FAILURES):
+                raise error.__context__ from None
+            raise
+
 
 class SessionMiddleware(DjangoSessionMiddleware):
-    """Django's, but a session that was read for a page is prolonged, and what can't be written is a 503."""
+    """Django's, but a session that was read for a page is prolonged.
+
+    If it can't be written the answer is a 503; if it was deleted meanwhile, by a logout elsewhere, the login.
+    """
 
     def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         session = request.session
@@ -17,5 +40,9 @@ class SessionMiddleware(DjangoSessionMiddleware):
             if session.accessed and not session.is_empty():
                 note_use(session)
             return super().process_response(request, response)
-        except (OperationalError, InterfaceError, InternalError) as error:
+        except SessionInterrupted:
+            response = redirect(settings.LOGIN_URL)
+            response.delete_cookie(settings.SESSION_COOKIE_NAME, samesite=settings.SESSION_COOKIE_SAMESITE)
+            return response
+        except DATABASE_FAILURES as error:
             return unavailable(error)

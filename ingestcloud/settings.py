@@ -205,6 +205,7 @@ CONTENT_SECURITY_POLICY = {
     }
 }
 
+SESSION_ENGINE = "ingestcloud.sessions"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 # A browser takes a cookie of such a name from this very host and over TLS alone: no other host of the domain sets it.
 COOKIE_PREFIX = "__Host-" if HTTPS else ""

@@ -1,13 +1,17 @@
 """A page is one transaction that acts as its user, ends in time, and is rolled back if it fails."""
 
+import sqlite3
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import closing
 from types import ModuleType
 
 import pytest
 import time_machine
+from django.conf import settings
 from django.contrib.auth.models import User
-from django.contrib.sessions.backends.db import SessionStore
+from django.contrib.sessions.models import Session
 from django.db import InternalError, OperationalError, connection
 from django.http import HttpResponse
 from django.shortcuts import render
@@ -151,18 +155,47 @@ def test_a_page_does_not_wait_for_a_lock_for_long(member, tenant):
             other.close()
 
 
-def test_a_session_that_cannot_be_written_is_503(member, monkeypatch):
+@pytest.fixture
+def no_writes() -> Iterator[None]:
+    """Nobody writes to the database: it is a standby, or on SQLite somebody else is writing."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SET default_transaction_read_only = on")
+            yield
+            cursor.execute("SET default_transaction_read_only = off")
+    else:
+        with closing(sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            yield
+            other.execute("ROLLBACK")
+
+
+def test_a_session_that_cannot_be_prolonged_is_503(member, request):
     """It is written when the page is done."""
+    request.getfixturevalue("no_writes")
+    answer = member.get("/alerts/")
+    assert (answer.status_code, answer.get("Retry-After")) == (503, "5")
 
-    def fails(*arguments, **keywords):
-        raise OperationalError("database or disk is full")
 
-    monkeypatch.setattr(SessionStore, "save", fails)
-    user = User.objects.create_user("other", password="correct horse")
-    answer = Client(raise_request_exception=False).post(
-        "/login/", {"username": user.username, "password": "correct horse"}
-    )
-    assert (answer.status_code, answer["Retry-After"]) == (503, "5")
+def test_a_session_that_cannot_be_made_is_503(request):
+    User.objects.create_user("other", password="correct horse")
+    request.getfixturevalue("no_writes")
+    form = {"username": "other", "password": "correct horse"}
+    answer = Client(raise_request_exception=False).post("/login/", form)
+    assert (answer.status_code, answer.get("Retry-After")) == (503, "5")
+    assert settings.SESSION_COOKIE_NAME not in answer.cookies
+
+
+def test_whose_session_ends_while_they_wait_for_a_page_has_to_log_in(add_page, member):
+    def logs_out_elsewhere(request):
+        Session.objects.all().delete()
+        return HttpResponse("secret")
+
+    add_page("/page/", logs_out_elsewhere)
+    answer = member.get("/page/")
+    assert (answer.status_code, answer.get("Location")) == (302, "/login/")
+    assert answer.cookies[settings.SESSION_COOKIE_NAME].value == ""
+    assert member.get("/login/").status_code == 200
 
 
 def test_a_session_ends_after_hours_without_use(member):
