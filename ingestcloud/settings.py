@@ -206,6 +206,8 @@ CONTENT_SECURITY_POLICY = {
 }
 
 SESSION_ENGINE = "ingestcloud.sessions"
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"  # and not in a cookie of its own
+CSRF_COOKIE_HTTPONLY = True  # no script needs it: the pages' forms have the token
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 # A browser takes a cookie of such a name from this very host and over TLS alone: no other host of the domain sets it.
 COOKIE_PREFIX = "__Host-" if HTTPS else ""

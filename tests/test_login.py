@@ -380,6 +380,19 @@ def test_a_right_password_of_nobody_of_the_staff_is_a_line_in_the_log(analyst, c
     ]
 
 
+def test_every_cookie_is_hidden_from_scripts(admin_client, tenant):
+    """Messages have none of their own."""
+    change = reverse("admin:tenants_tenant_change", args=[tenant.pk])
+    page = admin_client.get(change)
+    form = {"name": "New", "slug": tenant.slug, "memberships-TOTAL_FORMS": 0, "memberships-INITIAL_FORMS": 0}
+    saved = admin_client.post(change, form)
+    assert saved.status_code == 302
+    cookies = {**page.cookies, **saved.cookies, **Client().get("/login/").cookies, **admin_client.cookies}
+    assert {settings.SESSION_COOKIE_NAME, settings.CSRF_COOKIE_NAME} == set(cookies)
+    assert all(cookie["httponly"] for cookie in cookies.values() if cookie["path"])
+    assert "was changed successfully" in admin_client.get(saved["Location"]).text
+
+
 def test_a_login_waits_for_its_turn_and_not_for_ever(analyst, monkeypatch):
     monkeypatch.setattr(login, "TURN_SECONDS", 0.1)
     hold, holding = threading.Event(), threading.Semaphore(0)
