@@ -5,22 +5,28 @@ import re
 from django.core.exceptions import ValidationError
 
 # Control characters and separators of lines, which make lines of their own; what overrides or isolates the direction of
-# writing, which shows a line in another order; what has no width, by which two names look the same; and surrogates,
-# which no database can store. The joiners and the marks of direction stay: some languages are not written without them.
+# writing, which shows a line in another order; what has no width, or is a letter or symbol that shows nothing, by which
+# two names look the same; and surrogates, which no database can store.
 UNPRINTABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u2028\u2029"  # controls and separators
     "\u202a-\u202e\u2066-\u206f"  # directions
-    "\xad\u180e\u200b\u2060-\u2065\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # without width
+    "\xad\u034f\u180e\u200b\u2060-\u2065\ufeff\ufff9-\ufffb\U0001bca0-\U0001bca3\U000e0000-\U000e00ff"  # without width
+    "\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\U0001d159\U0001d173-\U0001d17a"  # without ink
     "\ud800-\udfff]"  # surrogates
 )
+# Joiners, marks of direction and variation selectors may be part of a name, because some languages are not written
+# without them, and spaces of all kinds. A name is not made of them alone.
+BLANK = re.compile("[\\s\u061c\u180b-\u180d\u180f\u200c-\u200f\ufe00-\ufe0f\U000e0100-\U000e01ef]+")
 
 
 def printable(text: str) -> None:
-    """A validator of names. Raises ValidationError where `text` has a character of UNPRINTABLE."""
+    """A validator of names. Raises ValidationError if `text` has a character of UNPRINTABLE, or nothing to see."""
     if found := UNPRINTABLE.search(text):
         raise ValidationError(
             f"Must not have control or invisible characters, such as U+{ord(found[0]):04X}.", code="control_characters"
         )
+    if BLANK.fullmatch(text):
+        raise ValidationError("Must have a character that can be seen.", code="control_characters")
 
 
 def escape(text: str) -> str:

@@ -256,8 +256,9 @@ LOGGING = {
             "style": "{",
         }
     },
+    "filters": {"seldom_refusals": {"()": "ingestcloud.logs.SeldomRefusals"}},
     "handlers": {
-        "stderr": {"class": "logging.StreamHandler", "formatter": "line"},
+        "stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["seldom_refusals"]},
         "nowhere": {"class": "logging.NullHandler"},
     },
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},

@@ -3,18 +3,23 @@
 import io
 import logging
 import logging.config
+import time
 from collections.abc import Iterator
 
+import httpx
 import pytest
 from django.conf import settings
 from django.contrib.admin.utils import quote
+from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.urls import reverse
 
 from common.text import escape
 from devices.models import Device, ProvisioningKey
+from ingestcloud.logs import MAX_LINE, SeldomRefusals
 from tenants.models import Tenant
 from tests.support.assertions import assert_problem
+from tests.support.live import HTTP
 
 FORGED = "2026-06-06 10:00:00,000 INFO devices Device press-02 of acme registered"
 BAD = {
@@ -31,8 +36,25 @@ BAD = {
     "no width": "press-\u200b01",
     "a byte order mark": "\ufeffpress-01",
     "a tag": "press-01\U000e0041",
+    "a Hangul filler": "press-01\u3164",
+    "half a Hangul filler": "press-01\uffa0",
+    "a Hangul syllable without a letter": "press\u115f\u116001",
+    "a Khmer vowel that nobody sees": "press\u17b4\u17b501",
+    "a blank pattern of Braille": "press-01\u2800",
+    "a joiner of graphemes": "press\u034f-01",
+    "a musical symbol that nobody sees": "press-01\U0001d159",
 }
-GOOD = ["Prüfstand 7, Süd", "プレス 01", "مكبس\u200c", "👩\u200d🔧 №1", "a\u00a0b", "עמדה\u200e 7"]
+GOOD = [
+    "Prüfstand 7, Süd",
+    "プレス 01",
+    "مكبس\u200c",
+    "👩\u200d🔧 №1",
+    "a\u00a0b",
+    "עמדה\u200e 7",
+    "葛\U000e0100城 1",
+    "⚙\ufe0f 2",
+]
+UNSEEN = ["\u200d", "\u200c\u200c", "\u200e", "\ufe0f", "\u00a0\u200d\u3000"]
 
 bad_names = pytest.mark.parametrize("name", BAD.values(), ids=BAD)
 
@@ -53,6 +75,17 @@ def test_names_in_any_language_are_taken(server, issue):
     for name in GOOD:
         assert server.register(plaintext, {"name": name, "location": name}).status_code == 201
     assert set(Device.objects.values_list("name", "location")) == {(name, name) for name in GOOD}
+
+
+@pytest.mark.parametrize("name", UNSEEN)
+@pytest.mark.django_db(transaction=True)
+def test_a_name_has_something_to_see(server, issue, tenant, admin_client, name):
+    assert_problem(server.register(issue()[1], {"name": name}), 400, "invalid_registration")
+    page = admin_client.post(reverse("admin:devices_device_add"), {"tenant": tenant.pk, "name": name})
+    assert "Must have a character that can be seen" in page.text
+    with pytest.raises(CommandError, match="can be seen"):
+        call_command("create_device", tenant.slug, name)
+    assert not Device.objects.exists()
 
 
 @bad_names
@@ -123,3 +156,67 @@ def test_a_traceback_keeps_its_lines_and_looks_like_no_record(log):
     assert all(line.startswith("    ") for line in lines)
     assert FORGED in log.getvalue()
     assert "\r" not in log.getvalue()
+
+
+def test_a_line_is_of_bounded_length(log):
+    logging.getLogger("tests.names").warning("Not Found: %s", "/" + "\u202e" * 60_000)
+    [line] = log.getvalue().splitlines()
+    assert line[MAX_LINE:].startswith("… (359")
+    assert line.endswith(" more characters)")
+
+
+@pytest.mark.parametrize("text", ["x" * 60_000, "x\n" * 60_000])
+def test_a_traceback_is_of_bounded_length_and_says_what_was_raised(log, text):
+    try:
+        raise ValueError(text + "the end")
+    except ValueError:
+        logging.getLogger("tests.names").exception("It failed")
+    assert len(log.getvalue()) < 150_000
+    assert "more characters)" in log.getvalue()
+
+
+def refused(number: int) -> logging.LogRecord:
+    """What Django says of an answer."""
+    record = logging.LogRecord("django.request", logging.WARNING, "", 0, "Not Found: %s", (f"/{number}%s",), None)
+    record.status_code = 404
+    return record
+
+
+def test_refusals_are_a_line_a_minute(monkeypatch):
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
+    seldom, records = SeldomRefusals(), [refused(number) for number in range(5)]
+    assert [bool(seldom.filter(record)) for record in records] == [True, False, False, False, False]
+    assert records[0].getMessage() == "Not Found: /0%s (0 more since the last such line)"
+    monkeypatch.setattr(time, "monotonic", lambda: 1060.0)
+    assert seldom.filter(records[4])
+    assert records[4].getMessage() == "Not Found: /4%s (4 more since the last such line)"
+    failed = refused(0)
+    failed.status_code = 500
+    assert seldom.filter(failed)
+    assert seldom.filter(logging.makeLogRecord({"msg": "of ours"}))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_flood_of_refusals_fills_no_log(start_server, log_in):
+    """By anybody, or with permission for nothing: no line for each, and no traceback."""
+    server = start_server(LOG_LEVEL="INFO")
+    cookie = log_in(user=User.objects.create_user("staff", is_staff=True))
+    before = len(own_lines(server.log))
+    with httpx.Client(base_url=server.url, headers={"Cookie": cookie}, **HTTP) as client:
+        for _ in range(20):
+            assert client.get("/" + "x" * 30_000).status_code == 404
+            assert client.post("/login/", content=b"").status_code == 403
+            assert client.get(reverse("admin:devices_device_add")).status_code == 403
+            assert client.get("/admin/search/?page=x").status_code == 404
+            assert client.get("/alerts/", headers={"Host": "nobody"}).status_code == 400
+            assert client.post("/login/", data={str(number): "" for number in range(1001)}).status_code == 400
+            assert server.register("prv_x", {}).status_code == 401
+    lines = own_lines(server.log)
+    assert len(lines) - before <= 3, lines
+    assert max(map(len, lines)) <= MAX_LINE
+    server.stop()
+
+
+def own_lines(text: str) -> list[str]:
+    """All but those of the access log, which is the server's."""
+    return [line for line in text.splitlines() if "HTTP/1.1" not in line]
