@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from ipaddress import IPv6Network, ip_address
@@ -141,8 +141,8 @@ class PasswordMiddleware:
             return self.get_response(request) if has_turn else card(request, 503, 5, "busy.html")
 
     @contextmanager
-    def _turn(self):
-        """Gives whether it came in time."""
+    def _turn(self) -> Iterator[bool]:
+        """Yields whether there was one in time."""
         if not self._places.acquire(blocking=False):
             yield False
             return
