@@ -65,6 +65,13 @@ quick: $(VENV)/.dev ## the tests that need no server and no browser, in half a m
 	TEST_STACK=embedded $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --quiet \
 		-m "not server and not browser and not outage and not real_client and not exhaustive" $(ARGS)
 
+.PHONY: coverage
+coverage: $(VENV)/.dev ## all tests, and which lines of our code none of them runs
+	$(BIN)/coverage erase
+	TEST_STACK=servers $(BIN)/python -m pytest $(TEST_WORKERS) --cov --cov-report= $(ARGS)
+	TEST_STACK=embedded $(BIN)/python -m pytest $(TEST_WORKERS) --cov --cov-append --cov-report= $(ARGS)
+	$(BIN)/coverage report
+
 .PHONY: torture
 torture: $(VENV)/.dev ## kill, stop and cut everything under load, and see that nothing is lost (ROUNDS=…)
 	$(BIN)/python -m tools.torture $(ROUNDS)
