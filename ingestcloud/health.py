@@ -5,11 +5,11 @@ from collections.abc import Awaitable
 from typing import cast
 
 from channels.layers import BaseChannelLayer, get_channel_layer
-from django.apps import apps
 from django.db import connection
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_safe
 
+from common import sequences
 from common.database import QueryThreads
 
 ANSWER_SECONDS = 1.5  # of all that is asked: the answer is there within two seconds, whatever hangs
@@ -43,29 +43,12 @@ async def _state_of(part: Awaitable[str]) -> str:
 
 
 def _database_state() -> str:
-    with connection.cursor() as cursor:
-        if connection.vendor != "postgresql":
+    if connection.vendor != "postgresql":
+        with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
-            return "ok"
-        # A sequence that is behind gives ids that are taken: after a switch-over by logical replication, for instance.
-        cursor.execute(" UNION ALL ".join(_BEHIND.format(table=table) for table in _tables_with_sequences()))
-        behind = ", ".join(name for (name,) in cursor.fetchall())
+        return "ok"
+    behind = ", ".join(sequences.behind())
     return f"the sequence is behind the table: {behind}" if behind else "ok"
-
-
-_BEHIND = (
-    "SELECT '{table}' FROM pg_sequences"
-    " WHERE format('%I.%I', schemaname, sequencename) = pg_get_serial_sequence('{table}', 'id')"
-    " AND coalesce(last_value, 0) < (SELECT max(id) FROM {table})"
-)
-
-
-def _tables_with_sequences() -> list[str]:
-    """Those of our own models; their names need no quotes."""
-    ours = ("tenants", "devices", "alerts", "ingest")
-    return [
-        model._meta.db_table for app in ours for model in apps.get_app_config(app).get_models(include_auto_created=True)
-    ]
 
 
 async def _channel_layer_state() -> str:

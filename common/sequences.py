@@ -1,0 +1,64 @@
+"""Sequences of PostgreSQL that are behind their tables: every id that they give is taken.
+
+As after a switch-over by logical replication, which does not carry them, or a row that was put in by hand.
+"""
+
+import logging
+
+from django.db import IntegrityError, connection
+
+logger = logging.getLogger(__name__)
+
+# Every sequence that makes the ids of a column, of a partitioned table too, whichever app's.
+OWNED = """
+SELECT sequence.oid::regclass::text, owner.oid::regclass::text, quote_ident(attname)
+  FROM pg_depend
+  JOIN pg_class AS sequence ON sequence.oid = objid AND sequence.relkind = 'S'
+  JOIN pg_class AS owner ON owner.oid = refobjid
+  JOIN pg_attribute ON attrelid = refobjid AND attnum = refobjsubid
+ WHERE classid = 'pg_class'::regclass AND refclassid = 'pg_class'::regclass AND deptype IN ('a', 'i')
+   AND pg_table_is_visible(owner.oid)
+ ORDER BY 2
+"""
+BEHIND = """
+SELECT '{table}'
+ WHERE (SELECT last_value + is_called::int FROM {sequence}) <= (SELECT max({column}) FROM {table})
+"""
+# With room for ids that others take meanwhile.
+SET_FORWARD = """
+SELECT setval('{sequence}', newest + 1000)
+  FROM (SELECT max({column}) AS newest FROM {table}) AS rows
+ WHERE newest >= (SELECT last_value + is_called::int FROM {sequence})
+"""
+
+
+def behind() -> list[str]:
+    """The tables whose sequence is behind."""
+    with connection.cursor() as cursor:
+        owned = _owned(cursor)
+        cursor.execute(" UNION ALL ".join(BEHIND.format(**each) for each in owned))
+        return [table for (table,) in cursor.fetchall()]
+
+
+def set_forward() -> list[str]:
+    """Set the sequences that are behind forward, and name their tables, here and in the log."""
+    tables = []
+    with connection.cursor() as cursor:
+        for each in _owned(cursor):
+            cursor.execute(SET_FORWARD.format(**each))
+            if cursor.fetchone():
+                tables.append(each["table"])
+    if tables:
+        logger.error("The sequence was behind the table, and was set forward: %s", ", ".join(tables))
+    return tables
+
+
+def gave_a_taken_id(error: IntegrityError) -> bool:
+    """Whether a primary key refused a row, and no other constraint."""
+    diagnosis = getattr(error.__cause__, "diag", None)
+    return bool(diagnosis and diagnosis.constraint_name and diagnosis.constraint_name.endswith("_pkey"))
+
+
+def _owned(cursor) -> list[dict[str, str]]:
+    cursor.execute(OWNED)
+    return [dict(zip(("sequence", "table", "column"), row, strict=True)) for row in cursor.fetchall()]
