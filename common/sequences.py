@@ -6,6 +6,7 @@ As after a switch-over by logical replication, which does not carry them, or a r
 import logging
 
 from django.db import IntegrityError, connection
+from django.db.backends.utils import CursorWrapper
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +60,6 @@ def gave_a_taken_id(error: IntegrityError) -> bool:
     return bool(diagnosis and diagnosis.constraint_name and diagnosis.constraint_name.endswith("_pkey"))
 
 
-def _owned(cursor) -> list[dict[str, str]]:
+def _owned(cursor: CursorWrapper) -> list[dict[str, str]]:
     cursor.execute(OWNED)
     return [dict(zip(("sequence", "table", "column"), row, strict=True)) for row in cursor.fetchall()]

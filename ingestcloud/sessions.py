@@ -1,8 +1,6 @@
-"""Sessions in the database: use prolongs them, and a database that can't take one is not a session that ended."""
+"""The middleware of sessions: use prolongs them, and a database that can't take one is not a session that ended."""
 
 from django.conf import settings
-from django.contrib.sessions.backends.base import UpdateError
-from django.contrib.sessions.backends.db import SessionStore as DatabaseSessionStore
 from django.contrib.sessions.exceptions import SessionInterrupted
 from django.contrib.sessions.middleware import SessionMiddleware as DjangoSessionMiddleware
 from django.db import InterfaceError, InternalError, OperationalError
@@ -13,19 +11,6 @@ from common.sessions import note_use
 from tenants.isolation import unavailable
 
 DATABASE_FAILURES = (OperationalError, InterfaceError, InternalError)
-
-
-class SessionStore(DatabaseSessionStore):
-    """Its name is part of the key that sessions are signed by: the same as in Django's, which sockets use."""
-
-    def save(self, must_create: bool = False) -> None:
-        """Raises UpdateError only if the session was deleted: Django's does for a read-only database too."""
-        try:
-            super().save(must_create)
-        except UpdateError as error:
-            if isinstance(error.__context__, DATABASE_FAILURES):
-                raise error.__context__ from None
-            raise
 
 
 class SessionMiddleware(DjangoSessionMiddleware):

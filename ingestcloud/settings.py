@@ -205,7 +205,6 @@ CONTENT_SECURITY_POLICY = {
     }
 }
 
-SESSION_ENGINE = "ingestcloud.sessions"
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"  # and not in a cookie of its own
 CSRF_COOKIE_HTTPONLY = True  # no script needs it: the pages' forms have the token
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
@@ -213,6 +212,7 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 COOKIE_PREFIX = "__Host-" if HTTPS else ""
 SESSION_COOKIE_NAME = f"{COOKIE_PREFIX}ingestcloud_session"
 CSRF_COOKIE_NAME = f"{COOKIE_PREFIX}ingestcloud_csrf"
+SESSION_ENGINE = "tenants.sessions"
 SESSION_COOKIE_AGE = 12 * 60 * 60  # seconds without use
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 # The proxy that ends TLS redirects; devices post to the same port and must never be redirected.

@@ -1,5 +1,7 @@
 from django.apps import AppConfig
-from django.db.models.signals import post_migrate
+from django.db.backends.signals import connection_created
+
+from tenants.isolation import watch_connection
 
 
 class TenantsConfig(AppConfig):
@@ -7,6 +9,4 @@ class TenantsConfig(AppConfig):
     verbose_name = "Tenants"
 
     def ready(self) -> None:
-        from tenants.tables import grant_shared_tables
-
-        post_migrate.connect(grant_shared_tables, sender=self)
+        connection_created.connect(watch_connection)

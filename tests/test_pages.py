@@ -1,27 +1,37 @@
 """A page is one transaction that acts as its user, ends in time, and is rolled back if it fails."""
 
+import ast
+import asyncio
+import contextvars
 import sqlite3
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from types import ModuleType
 
 import pytest
 import time_machine
+from asgiref.sync import sync_to_async
+from axes.models import AccessAttempt
 from django.conf import settings
-from django.contrib.auth.models import User
+from django.contrib.auth.models import AnonymousUser, User
 from django.contrib.sessions.models import Session
 from django.db import InternalError, OperationalError, connection
-from django.http import HttpResponse
+from django.http import HttpResponse, StreamingHttpResponse
 from django.shortcuts import render
 from django.template.response import TemplateResponse
 from django.test import Client
-from django.urls import path
+from django.urls import path, reverse
 
+from common import sequences
 from ingestcloud.urls import urlpatterns
+from tenants.isolation import acting_as, bypass_isolation
 from tenants.models import Tenant
-from tests.support.servers import servers_only
+from tests.support.admin_pages import page_of
+from tests.support.live import ROOT
+from tests.support.servers import embedded_only, servers_only
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -62,6 +72,104 @@ def test_an_address_that_somebody_adds_acts_as_its_user(add_page, member, tenant
     assert Client().get(address).text == ""
 
 
+def slugs() -> str:
+    return ",".join(Tenant.objects.values_list("slug", flat=True))
+
+
+def write() -> str:
+    Tenant.objects.update(name="written")
+    return "written"
+
+
+def streams(ask):
+    def view(request):
+        def pieces():
+            yield ask()
+
+        return StreamingHttpResponse(pieces())
+
+    return view
+
+
+def streams_asynchronously(ask):
+    def view(request):
+        async def pieces():
+            yield await sync_to_async(ask)()
+
+        return StreamingHttpResponse(pieces())
+
+    return view
+
+
+def asks_in_another_thread(ask):
+    async def view(request):
+        return HttpResponse(await sync_to_async(ask, thread_sensitive=False)())
+
+    return view
+
+
+def asks_by_asyncio(ask):
+    async def view(request):
+        return HttpResponse(await asyncio.to_thread(ask))
+
+    return view
+
+
+STRAYS = [streams, streams_asynchronously, asks_in_another_thread, asks_by_asyncio]
+
+
+@pytest.mark.parametrize("stray", STRAYS)
+@pytest.mark.parametrize("ask", [slugs, write])
+@pytest.mark.parametrize("who", ["member", "anybody"])
+def test_no_page_asks_the_database_outside_of_its_transaction(add_page, member, tenant, make_tenant, stray, ask, who):
+    """It would ask as the tables' owner: of all tenants, and what it writes would stay."""
+    make_tenant(slug="theirs")
+    add_page("/page/", stray(ask))
+    client = member if who == "member" else Client(raise_request_exception=False)
+    answer = client.get("/page/")
+    assert answer.status_code == 500
+    assert "theirs" not in answer.text
+    assert not Tenant.objects.filter(name="written").exists()
+
+
+def test_a_task_that_outlives_its_page_does_not_ask_as_the_owner(tenant):
+    """It has the context of the page, whose transaction is over."""
+    with acting_as(AnonymousUser()):
+        context = contextvars.copy_context()
+    with pytest.raises(RuntimeError, match="until it is over"):
+        context.run(slugs)
+    with pytest.raises(RuntimeError, match="until it is over"), ThreadPoolExecutor() as threads:
+        threads.submit(context.run, slugs).result()
+    assert slugs() == tenant.slug
+
+
+def test_a_page_asks_by_an_asynchronous_view(add_page, member, tenant, make_tenant):
+    async def view(request):
+        return HttpResponse(",".join([each.slug async for each in Tenant.objects.for_user(await request.auser())]))
+
+    make_tenant(slug="theirs")
+    add_page("/page/", view)
+    assert member.get("/page/").text == tenant.slug
+
+
+THREADS = {"Thread", "Timer", "ThreadPoolExecutor", "run_in_executor"}
+# They serve devices, sockets and health, decode, or hash: none is a page's.
+MODULES_WITH_THREADS = {"common/database.py", "ingest/storing/writer.py", "ingest/turns.py", "ingestcloud/login.py"}
+
+
+def test_no_page_begins_a_thread_without_its_context():
+    """Its queries would be the owner's. `sync_to_async` and `asyncio.to_thread` hand the context on."""
+    rooms = ("alerts", "common", "devices", "ingest", "ingestcloud", "tenants")
+    found = {
+        str(module.relative_to(ROOT))
+        for room in rooms
+        for module in (ROOT / room).rglob("*.py")
+        for node in ast.walk(ast.parse(module.read_text()))
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in THREADS
+    }
+    assert found == MODULES_WITH_THREADS
+
+
 def writes_and_raises(request):
     Tenant.objects.update(name="written")
     raise LookupError
@@ -78,11 +186,151 @@ def writes_and_answers_500(request):
 
 
 @pytest.mark.parametrize("view", [writes_and_raises, writes_and_renders, writes_and_answers_500])
-def test_what_fails_is_rolled_back(add_page, member, tenant, view):
+@pytest.mark.parametrize("method", ["get", "post"])
+@pytest.mark.parametrize("who", ["member", "anybody"])
+def test_what_fails_is_rolled_back(add_page, member, tenant, view, method, who):
     add_page("/page/", view)
-    assert member.post("/page/").status_code == 500
+    client = member if who == "member" else Client(raise_request_exception=False)
+    assert getattr(client, method)("/page/").status_code == 500
     tenant.refresh_from_db()
     assert tenant.name != "written"
+
+
+@contextmanager
+def another_writer():
+    """Another connection that holds SQLite's one lock of writers."""
+    other = connection.copy()
+    with other.cursor() as cursor:
+        cursor.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        finally:
+            other.close()
+
+
+@embedded_only
+def test_who_only_reads_waits_for_no_writer_and_stops_none(add_page, member, tenant):
+    """SQLite has one lock for all writers; a page that reads does not take it, logged in or not."""
+    add_page("/page/", sees)
+    member.get("/page/")  # notes that the session is used
+    with another_writer():
+        began = time.monotonic()
+        for client in (member, Client()):
+            assert client.get("/page/").text == tenant.slug
+        assert Client().get("/login/").status_code == 200
+        assert time.monotonic() - began < 3  # a writer waits for five seconds
+
+
+def write_by_another() -> None:
+    Tenant.objects.update(name="by another")
+    connection.close()
+
+
+@embedded_only
+def test_who_writes_what_has_changed_since_it_read_is_503(add_page, member, tenant):
+    """A page that began by reading can't take SQLite's lock any more when another has written."""
+
+    def reads_and_writes(request):
+        slugs()
+        with ThreadPoolExecutor() as threads:
+            threads.submit(write_by_another).result()
+        write()
+
+    add_page("/page/", reads_and_writes)
+    assert member.get("/page/").status_code == 503
+    tenant.refresh_from_db()
+    assert tenant.name == "by another"
+
+
+@servers_only
+@pytest.mark.parametrize("table", ["django_admin_log", "tenants"])
+def test_an_id_that_is_taken_is_503_and_then_all_is_well(admin_client, tenant, table, caplog):
+    """As after a switch-over to a replica that did not get the sequences."""
+    add, form = reverse("admin:tenants_tenant_add"), {"name": "x"} | NO_MEMBERS
+    for slug in ("x", "y"):
+        assert admin_client.post(add, form | {"slug": slug}).status_code == 302
+    set_back(table)
+    answer = admin_client.post(add, form | {"slug": "second"})
+    assert (answer.status_code, answer["Retry-After"]) == (503, "5")
+    assert f"The sequence was behind the table, and was set forward: {table}" in caplog.messages
+    assert not Tenant.objects.filter(slug="second").exists()
+    assert admin_client.post(add, form | {"slug": "second"}).status_code == 302
+
+
+@servers_only
+@pytest.mark.parametrize("url", ["login", "admin:login"])
+def test_a_login_is_503_once_if_a_sequence_is_behind(url):
+    def fail(name: str) -> int:
+        return Client().post(reverse(url), {"username": name, "password": "x"}).status_code
+
+    assert [fail("x"), fail("y")] == [200, 200]
+    set_back("axes_accessattempt")
+    assert [fail("z"), fail("z")] == [503, 200]
+
+
+NO_MEMBERS = {"memberships-TOTAL_FORMS": 0, "memberships-INITIAL_FORMS": 0}
+
+
+def set_back(table: str) -> None:
+    """The next two ids that it gives are taken."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id) - 1, false) FROM {table}")
+
+
+@servers_only
+def test_a_clash_of_another_kind_is_a_fault(add_page, member, tenant):
+    def clashes(request):
+        with bypass_isolation():
+            Tenant.objects.create(slug=tenant.slug, name="x")
+
+    add_page("/page/", clashes)
+    assert member.get("/page/").status_code == 500
+
+
+@servers_only
+def test_every_sequence_of_the_schema_is_looked_at(client, tenant):
+    """Whichever app's, and of a partitioned table too: all that is needed is a row."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_sequences WHERE schemaname = current_schema()")
+        (count,) = cursor.fetchone()
+        owned = sequences._owned(cursor)
+    assert len(owned) == count
+    tables = {each["table"] for each in owned}
+    assert tables >= {"django_admin_log", "axes_accessattempt", "ingest_events", "auth_user", "memberships"}
+    for name in ("x", "y"):
+        AccessAttempt.objects.create(username=name, failures_since_start=1)
+    assert sequences.behind() == []
+    set_back("axes_accessattempt")
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["database"] == "the sequence is behind the table: axes_accessattempt"
+    assert sequences.set_forward() == ["axes_accessattempt"]
+    assert sequences.set_forward() == sequences.behind() == []
+
+
+@pytest.mark.parametrize("url", ["/login/", "/admin/login/"])
+def test_accounts_are_used_without_the_role_of_the_pages(url):
+    """Log in, change the password, log out: what they ask of accounts and sessions, no other page may."""
+    user = User.objects.create_superuser("ada", password="correct horse battery")
+    client = Client()
+    assert client.post(url, {"username": "ada", "password": "correct horse battery"}).status_code == 302
+    user.refresh_from_db()
+    assert user.last_login is not None
+    root = "/admin/password_change/" if "admin" in url else "/password/"
+    new = {"new_password1": "staple battery horse", "new_password2": "staple battery horse"}
+    assert client.post(root, {"old_password": "correct horse battery"} | new).status_code == 302
+    assert client.get("/alerts/").status_code == 200
+    assert client.post(url.replace("login", "logout")).status_code in (200, 302)
+    assert not Session.objects.exists()
+    assert client.get("/alerts/").status_code == 302
+
+
+def test_a_superuser_steps_down(admin_client, admin_user):
+    joined = {"date_joined_0": "2026-01-01", "date_joined_1": "00:00:00"}
+    form = {"username": "admin", "is_active": "on", "is_staff": "on"} | joined
+    assert admin_client.post(page_of(admin_user), form).status_code == 302
+    admin_user.refresh_from_db()
+    assert not admin_user.is_superuser
 
 
 def writes(request):
@@ -108,9 +356,8 @@ def test_a_database_that_fails_in_a_page_is_503(add_page, member, tenant, error,
     for headers in ({}, {"Accept": "application/json"}):
         answer = getattr(member, method)("/page/", headers=headers)
         assert (answer.status_code, answer["Retry-After"]) == (503, "5")
-    if connection.vendor == "postgresql" or method == "post":
-        tenant.refresh_from_db()
-        assert tenant.name != "written"
+    tenant.refresh_from_db()
+    assert tenant.name != "written"
 
 
 @servers_only
@@ -188,7 +435,8 @@ def test_a_session_that_cannot_be_made_is_503(request):
 
 def test_whose_session_ends_while_they_wait_for_a_page_has_to_log_in(add_page, member):
     def logs_out_elsewhere(request):
-        Session.objects.all().delete()
+        with bypass_isolation():
+            Session.objects.all().delete()
         return HttpResponse("secret")
 
     add_page("/page/", logs_out_elsewhere)

@@ -13,6 +13,7 @@ from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import AutocompleteSelectFilter
 from unfold.contrib.filters.forms import AutocompleteDropdownForm
 
+from common.sequences import gave_a_taken_id
 from tenants.models import Tenant, TenantOwnedQuerySet
 
 MAX_WORDS = 10
@@ -32,7 +33,9 @@ class StaffPages(ModelAdmin):
         """Another request may take a name between the check of a form and its save: checked again, the form says so."""
         try:
             return super().changeform_view(request, *args, **kwargs)
-        except IntegrityError:  # which has rolled back what it did: Django's is a transaction of its own
+        except IntegrityError as error:  # which has rolled back what it did: Django's is a transaction of its own
+            if gave_a_taken_id(error):
+                raise
             return super().changeform_view(request, *args, **kwargs)
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:

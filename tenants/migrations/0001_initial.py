@@ -7,7 +7,7 @@ from django.db import ProgrammingError, migrations, models, transaction
 
 import common.text
 from tenants.isolation import PEOPLE_ROLE
-from tenants.tables import IsolateTable, of_tenant
+from tenants.tables import SEES_ALL, IsolateTable, ShareTable, of_colleague, of_oneself, of_tenant, own
 
 # The one who makes a role may not change to it before the grant (PostgreSQL 16 and later). A role is of the whole
 # server: another database of ours may have made it.
@@ -26,21 +26,29 @@ NO_ROLE = (
     "CREATE ROLE {people}; GRANT {people} TO {user}; and then migrate again."
 )
 
-# Run as the tables' owner: the memberships have a policy that asks these very functions.
-FUNCTIONS = """
-CREATE FUNCTION ingestcloud_user() RETURNS integer LANGUAGE sql STABLE AS
+# Run as the tables' owner: the tables that they look at have policies that ask these very functions. PostgreSQL would
+# look for a table among a session's temporary ones first.
+DEFINER = "LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp"
+FUNCTIONS = f"""
+CREATE FUNCTION ingestcloud_user() RETURNS integer {DEFINER} AS
   $$ SELECT nullif(current_setting('ingestcloud.user', true), '')::integer $$;
-CREATE FUNCTION ingestcloud_sees_all() RETURNS boolean LANGUAGE sql STABLE
-  SECURITY DEFINER SET search_path FROM CURRENT AS
+CREATE FUNCTION ingestcloud_sees_all() RETURNS boolean {DEFINER} AS
   $$ SELECT EXISTS (SELECT FROM auth_user WHERE id = ingestcloud_user() AND is_active AND is_superuser) $$;
-CREATE FUNCTION ingestcloud_tenants() RETURNS bigint[] LANGUAGE sql STABLE
-  SECURITY DEFINER SET search_path FROM CURRENT AS
-  $$ SELECT coalesce(array_agg(tenant_id), '{}')
+CREATE FUNCTION ingestcloud_tenants() RETURNS bigint[] {DEFINER} AS
+  $$ SELECT coalesce(array_agg(tenant_id), ARRAY[]::bigint[])
        FROM memberships
        JOIN auth_user ON auth_user.id = user_id
       WHERE user_id = ingestcloud_user() AND is_active $$;
+CREATE FUNCTION ingestcloud_colleagues() RETURNS integer[] {DEFINER} AS
+  $$ SELECT array_agg(user_id) || ingestcloud_user()
+       FROM memberships
+      WHERE tenant_id = ANY (ingestcloud_tenants()) $$;
 """
-DROP_FUNCTIONS = "DROP FUNCTION ingestcloud_tenants(), ingestcloud_sees_all(), ingestcloud_user()"
+DROP_FUNCTIONS = (
+    "DROP FUNCTION ingestcloud_colleagues(), ingestcloud_tenants(), ingestcloud_sees_all(), ingestcloud_user()"
+)
+
+OWN_GROUPS = SEES_ALL + " OR {column} IN (SELECT group_id FROM auth_user_groups)"  # which has a policy
 
 
 def make_role(apps, schema_editor):
@@ -55,8 +63,11 @@ def make_role(apps, schema_editor):
 
 
 def make_functions(apps, schema_editor):
-    if schema_editor.connection.vendor == "postgresql":
-        schema_editor.execute(FUNCTIONS, None)
+    if schema_editor.connection.vendor != "postgresql":
+        return
+    with schema_editor.connection.cursor() as cursor:
+        cursor.execute("SELECT quote_ident(current_schema())")
+        schema_editor.execute(FUNCTIONS.format(schema=cursor.fetchone()[0]), None)
 
 
 def drop_functions(apps, schema_editor):
@@ -68,7 +79,9 @@ class Migration(migrations.Migration):
     initial = True
 
     dependencies = [
-        migrations.swappable_dependency(settings.AUTH_USER_MODEL),
+        ("admin", "0003_logentry_add_action_flag_choices"),
+        ("auth", "0012_alter_user_first_name_max_length"),
+        ("contenttypes", "0002_remove_content_type_name"),
     ]
 
     operations = [
@@ -154,5 +167,14 @@ class Migration(migrations.Migration):
         migrations.RunPython(make_role, migrations.RunPython.noop),
         migrations.RunPython(make_functions, drop_functions),
         IsolateTable("tenants", of_tenant("id")),
-        IsolateTable("memberships"),
+        IsolateTable("memberships", of_tenant(), changed=SEES_ALL),
+        # The tables of Django's own apps. None of sessions and of failed logins: they are the owner's alone.
+        IsolateTable("auth_user", of_colleague("id"), changed=SEES_ALL),
+        IsolateTable("auth_user_groups", of_oneself(), changed=SEES_ALL),
+        IsolateTable("auth_user_user_permissions", of_oneself(), changed=SEES_ALL),
+        IsolateTable("auth_group", OWN_GROUPS.format(column="id"), changed=SEES_ALL),
+        IsolateTable("auth_group_permissions", OWN_GROUPS.format(column="group_id"), changed=SEES_ALL),
+        IsolateTable("django_admin_log", of_colleague(), changed=own(), changes=["INSERT"]),
+        ShareTable("auth_permission"),
+        ShareTable("django_content_type"),
     ]

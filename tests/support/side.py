@@ -1,13 +1,15 @@
 """A tenant with one row of each kind, for tests that look across the wall between two tenants."""
 
-from django.contrib.auth.models import Permission, User
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.auth.models import Group, Permission, User
+from django.db.models import Model
 from django.test import Client
 from django.utils import timezone
 
 from alerts.models import SecurityAlert
 from devices.models import Device, DeviceKey, ProvisioningKey
 from ingest.models import IngestBatch, IngestEvent, RejectedBatch
-from tenants.models import Tenant
+from tenants.models import Membership, Tenant
 
 
 class Side:
@@ -46,6 +48,23 @@ class Side:
         self.user = User.objects.create_user(f"{name}-staff", is_staff=True)
         self.user.user_permissions.set(Permission.objects.all())
         self.user.tenants.add(self.tenant)
+        self.group = Group.objects.create(name=f"{name}-group")
+        self.group.permissions.set(Permission.objects.all()[:1])
+        self.user.groups.add(self.group)
+        LogEntry.objects.log_actions(self.user.pk, [self.device], CHANGE, f"{name}-change", single_object=True)
+        # Who belongs to the tenant, and what says so or tells of them.
+        self.people = {
+            model: model._default_manager.filter(**{path: self.user.pk}).first()
+            for model, path in {
+                Membership: "user", User: "pk", Group: "user", LogEntry: "user", User.groups.through: "user",
+                User.user_permissions.through: "user", Group.permissions.through: "group__user",
+            }.items()
+        }  # fmt: skip
+
+    def row_of(self, model: type[Model]) -> Model:
+        row = (self.rows | self.people).get(model)
+        assert row is not None, f"{model.__name__} has a tenant: give each Side of tests/support/side.py a row of it."
+        return row
 
     def client(self) -> Client:
         client = Client()
@@ -54,4 +73,6 @@ class Side:
 
     def state(self) -> list[dict[str, object]]:
         """All that is stored of it."""
-        return [type(row).objects.filter(pk=row.pk).values().get() for row in self.rows.values()]
+        return [
+            type(row)._default_manager.filter(pk=row.pk).values().get() for row in (self.rows | self.people).values()
+        ]
