@@ -6,7 +6,7 @@ bad events, `"errors": [{"index", "field", "code", "detail"}]`. `code` is stable
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -101,7 +101,7 @@ class ProblemDetailsMiddleware:
     A value that no database can hold (a NUL or a number of thirty digits in a filter) is the client's error: a 400.
     """
 
-    def __init__(self, get_response):
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
