@@ -20,9 +20,10 @@ def main() -> None:
         port=int(os.environ.get("PORT") or 8000),
         workers=int(os.environ.get("WEB_CONCURRENCY") or 1),
         http="ingestcloud.protocol:BoundedProtocol",
+        ws="ingestcloud.socket_protocol:BoundedSocketProtocol",
         # A frame is the same bytes for every socket; compressing it would be work for each.
         ws_per_message_deflate=False,
-        ws_max_size=65536,  # all that clients say is ping
+        ws_max_size=4096,  # bytes; all that clients say is ping
         access_log=arguments.access_log,
         server_header=False,
         log_level=arguments.log_level,

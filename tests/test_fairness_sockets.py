@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 
 import pytest
@@ -20,6 +20,7 @@ from alerts import logins
 from alerts.logins import MAX_SOCKETS, Handshake, user_of
 from common.database import drain_pool
 from common.sessions import NOTE_USE_EVERY_SECONDS, USED_AT
+from tests.support.fairness import Others
 from tests.support.servers import servers_only
 from tests.support.sockets import ping
 
@@ -84,18 +85,74 @@ def test_a_login_that_pings_as_fast_as_it_can_holds_up_nobody(server, tenant, lo
     assert max(waits) < 1
 
 
-def send_for_ever(socket: ClientConnection) -> None:
-    while True:
-        socket.send("x")
+def frame(opcode: int, payload: bytes = b"", *, fin: bool = True) -> bytes:
+    """A frame as it goes over the wire, masked by zeros."""
+    return bytes([fin << 7 | opcode, 0x80 | len(payload)]) + bytes(4) + payload
 
 
-def test_a_flood_of_frames_ends_its_socket(server, tenant, log_in):
+BEGIN = frame(1, fin=False)  # of a message in fragments
+FLOODS = {
+    "pings": frame(9),
+    "pongs": frame(10),
+    "texts": frame(1, b"x"),
+    "empty fragments": frame(0, fin=False),
+}
+
+
+class Flooding(threading.Thread):
+    """Sends the same bytes without a pause, on a new socket when one was closed."""
+
+    def __init__(self, server, cookie: str, first: bytes, repeated: bytes) -> None:
+        super().__init__(daemon=True)
+        self.server, self.cookie, self.first, self.repeated = server, cookie, first, repeated * 40_000
+        self.ended = threading.Event()
+
+    def run(self) -> None:
+        while not self.ended.is_set():
+            with suppress(OSError, EOFError, ConnectionClosed, InvalidStatus), self.server.socket(self.cookie) as flood:
+                flood.socket.settimeout(1)
+                flood.socket.sendall(self.first)
+                while not self.ended.is_set():
+                    flood.socket.sendall(self.repeated)
+
+
+@pytest.mark.parametrize("count", [1, 10])
+@pytest.mark.parametrize("kind", FLOODS)
+def test_a_flood_of_frames_holds_up_nobody(server, key, tenant, log_in, kind, count):
+    cookie = log_in(tenant)
+    first = BEGIN if kind == "empty fragments" else b""
+    floods = [Flooding(server, cookie, first, FLOODS[kind]) for _ in range(count)]
+    with Others(server, key) as others:
+        for flood in floods:
+            flood.start()
+        time.sleep(3)
+        for flood in floods:
+            flood.ended.set()
+    for flood in floods:
+        flood.join()
+    assert others.answers == {204}
+    assert max(others.waits) < 1
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+def test_a_flood_of_frames_ends_its_socket_and_no_other(server, tenant, log_in, kind):
     cookie = log_in(tenant)
     with server.socket(cookie) as flood, server.socket(cookie) as other:
+        flood.socket.sendall(BEGIN if kind == "empty fragments" else b"")
+        flood.socket.sendall(FLOODS[kind] * 2000)
         with pytest.raises(ConnectionClosed) as closed:
-            send_for_ever(flood)
+            flood.recv(timeout=10)
         assert closed.value.rcvd.code == 1008
         ping(other)
+
+
+def test_a_message_in_endless_fragments_ends_its_socket(server, tenant, log_in):
+    """As slowly as its client may send."""
+    with server.socket(log_in(tenant)) as socket:
+        socket.socket.sendall(BEGIN + FLOODS["empty fragments"] * 200)
+        with pytest.raises(ConnectionClosed) as closed:
+            socket.recv(timeout=10)
+    assert closed.value.rcvd.code == 1008
 
 
 def test_three_hundred_handshakes_at_once_are_answered(server, tenant, log_in):
