@@ -57,11 +57,12 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
         if not self.user.is_authenticated:
             return await self.close(code=CLOSE_NOT_LOGGED_IN)
         self.login = login_of(self.user)
-        self.tenant_ids = await self.login.run(tenants_of, self.user)
+        with self.login.handshake():
+            self.tenant_ids = await self.login.run(tenants_of, self.user)
+            # Read before the socket is open: whatever is stored from then on is sent.
+            newest = await self.login.run(newest_id, self.user)
         if self.tenant_ids == frozenset():
             return await self.close(code=CLOSE_NO_TENANT)
-        # Read before the socket is open: whatever is stored from then on is sent.
-        newest = await self.login.run(newest_id, self.user)
         # An id from the future (the database was set back) must not hide what comes before it.
         self.last_id = newest if since is None else min(since, newest)
         await self.accept()

@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 from weakref import WeakValueDictionary
@@ -11,9 +13,9 @@ from weakref import WeakValueDictionary
 from channels.sessions import CookieMiddleware
 from django.conf import settings
 from django.contrib.auth import get_user
+from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends.base import UpdateError
-from django.contrib.sessions.backends.db import SessionStore
-from django.db import DatabaseError, InterfaceError
+from django.db import DatabaseError, InterfaceError, OperationalError
 
 from common.database import QueryThreads
 from common.loops import PerLoop
@@ -24,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 MAX_SOCKETS = 20  # of a user, in a process
 CLOSE_TOO_MANY = 4429
+TURN_SECONDS = 4.0  # that a query waits for those of the same user
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -48,12 +51,31 @@ class Login:
     def __init__(self) -> None:
         self._sockets: dict[Socket, None] = {}
         self._turn = asyncio.Lock()
+        self._handshakes = 0
         self._ending: set[asyncio.Task[None]] = set()
 
     async def run(self, query: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
-        """As `QueryThreads.run`."""
-        async with self._turn:
+        """As `QueryThreads.run`. Raises OperationalError also if its turn does not come within `TURN_SECONDS`."""
+        try:
+            async with asyncio.timeout(TURN_SECONDS):
+                await self._turn.acquire()
+        except TimeoutError as error:
+            raise OperationalError("The queries before it took too long.") from error
+        try:
             return await run_query(query, *arguments, **keywords)
+        finally:
+            self._turn.release()
+
+    @contextmanager
+    def handshake(self) -> Iterator[None]:
+        """Count a socket that is not open yet. Raises OperationalError if MAX_SOCKETS of the user's wait already."""
+        if self._handshakes >= MAX_SOCKETS:
+            raise OperationalError(f"{MAX_SOCKETS} handshakes of one user wait already.")
+        self._handshakes += 1
+        try:
+            yield
+        finally:
+            self._handshakes -= 1
 
     def add(self, socket: Socket) -> None:
         self._sockets[socket] = None
@@ -80,6 +102,9 @@ def login_of(user: Any) -> Login:
     return login
 
 
+SessionStore = import_module(settings.SESSION_ENGINE).SessionStore
+
+
 def user_of(session_key: str | None) -> Any:
     """Who is logged in by a session, at this moment. An open page uses its session."""
     session = SessionStore(session_key)
@@ -90,7 +115,7 @@ def user_of(session_key: str | None) -> Any:
             try:
                 session.save()
             except UpdateError:  # it ended meanwhile
-                pass
+                return AnonymousUser()
     return user
 
 

@@ -1,25 +1,29 @@
 """What one login does with its sockets, others do not feel."""
 
 import asyncio
+import socket
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 
 import pytest
 from channels.testing import WebsocketCommunicator
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
-from django.db import OperationalError, connection, connections
+from django.db import InternalError, OperationalError, connection, connections, transaction
 from django.utils import timezone
+from websockets.client import ClientProtocol
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
+from websockets.uri import parse_uri
 
 from alerts import logins
 from alerts.logins import MAX_SOCKETS, Handshake, user_of
 from common.database import drain_pool
-from common.sessions import NOTE_USE_EVERY_SECONDS, USED_AT
+from common.sessions import NOTE_USE_EVERY_SECONDS, USED_AT, note_use
 from tests.support.fairness import Others
 from tests.support.servers import servers_only
 from tests.support.sockets import ping
@@ -168,6 +172,49 @@ def test_three_hundred_handshakes_at_once_are_answered(server, tenant, log_in):
         assert max(pool.map(open_and_ping, range(300))) < 10
 
 
+@contextmanager
+def locked_memberships() -> Iterator[None]:
+    """A handshake waits for them, as it would during a migration."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("LOCK TABLE memberships IN ACCESS EXCLUSIVE MODE")
+        yield
+
+
+@servers_only
+def test_handshakes_of_a_login_that_wait_for_a_lock_are_answered(server, tenant, log_in):
+    """They wait for one another, and those beyond MAX_SOCKETS do not."""
+    cookie = log_in(tenant)
+
+    def refused(number: int) -> float:
+        began = time.monotonic()
+        with pytest.raises(InvalidStatus) as refusal:
+            server.socket(cookie)
+        assert refusal.value.response.status_code == 503
+        return time.monotonic() - began
+
+    count = MAX_SOCKETS + 10
+    with locked_memberships(), ThreadPoolExecutor(count) as pool:
+        waits = sorted(pool.map(refused, range(count)))
+    assert waits[9] < 3
+    assert waits[-1] < 11
+    with server.socket(cookie) as socket:
+        ping(socket)
+
+
+@servers_only
+def test_a_client_that_talks_before_its_handshake_is_answered_is_cut_off(server, tenant, log_in):
+    handshake = ClientProtocol(parse_uri(f"ws://127.0.0.1:{server.port}/api/ws/security"), origin=server.url)
+    request = handshake.connect()
+    request.headers["Cookie"] = log_in(tenant)
+    handshake.send_request(request)
+    with locked_memberships(), socket.create_connection(("127.0.0.1", server.port), timeout=3) as client:
+        client.sendall(b"".join(handshake.data_to_send()))
+        time.sleep(0.5)  # what comes with the request is dropped
+        client.sendall(FLOODS["pings"])
+        with suppress(ConnectionResetError):
+            assert client.recv(4096) == b""
+
+
 @servers_only
 def test_handshakes_while_the_database_is_away_are_503_and_one_line(start_server, transactional_db, tenant, log_in):
     server, cookie, name = start_server(), log_in(tenant), connection.settings_dict["NAME"]
@@ -254,3 +301,64 @@ def test_an_open_page_uses_its_session(tenant, log_in):
     Session.objects.all().delete()
     assert not user_of(key).is_authenticated
     assert not Session.objects.exists()
+
+
+def make_due(key: str) -> None:
+    """Let the next use of a session be written."""
+    store = Session.get_session_store_class()(key)
+    store[USED_AT] = 0
+    store.save()
+
+
+@servers_only
+def test_a_session_that_cannot_be_prolonged_has_not_ended(tenant, log_in):
+    _, _, key = log_in(tenant).partition("=")
+    make_due(key)
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")  # a standby
+        try:
+            with pytest.raises(InternalError):
+                user_of(key)
+        finally:
+            cursor.execute("SET default_transaction_read_only = off")
+    assert user_of(key).is_authenticated
+
+
+def test_a_session_that_ends_while_it_is_prolonged_has_ended(tenant, log_in, monkeypatch):
+    _, _, key = log_in(tenant).partition("=")
+    make_due(key)
+
+    def logs_out_elsewhere(session: object) -> None:
+        Session.objects.all().delete()
+        note_use(session)
+
+    monkeypatch.setattr(logins, "note_use", logs_out_elsewhere)
+    assert not user_of(key).is_authenticated
+    assert not Session.objects.exists()
+
+
+def test_a_database_that_takes_no_session_is_503_and_1011(server, tenant, log_in):
+    """A page that is open, and one that is being opened."""
+    cookie = log_in(tenant)
+    with server.socket(cookie) as socket:
+        ping(socket)
+        make_due(cookie.partition("=")[2])
+        with locked_sessions():
+            socket.send('{"type":"ping"}')
+            with pytest.raises(InvalidStatus) as refusal:
+                server.socket(cookie)
+            with pytest.raises(ConnectionClosed) as closed:
+                socket.recv(timeout=10)
+    assert refusal.value.response.status_code == 503
+    assert closed.value.rcvd.code == 1011
+    with server.socket(cookie) as socket:
+        ping(socket)
+
+
+@contextmanager
+def locked_sessions() -> Iterator[None]:
+    """They can be read and not written: on SQLite somebody else is writing."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute("LOCK TABLE django_session IN EXCLUSIVE MODE")
+        yield
