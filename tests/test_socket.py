@@ -2,13 +2,18 @@
 
 import asyncio
 import json
+import re
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import httpx
 import pytest
+import time_machine
 from channels.db import database_sync_to_async
 from channels.testing import WebsocketCommunicator
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.sessions.models import Session
 from django.utils import timezone
@@ -19,6 +24,7 @@ from alerts.broadcast import broadcast
 from alerts.consumers import INBOX_LIMIT, SecurityAlertConsumer
 from alerts.logins import with_login
 from alerts.models import SecurityAlert
+from common.sessions import NOTE_USE_EVERY_SECONDS, USED_AT
 from devices.models import DeviceKey
 from ingest.checking import check_batch
 from ingest.storing.store import store_batches
@@ -213,6 +219,29 @@ def test_frames_that_mean_nothing_are_ignored(server, tenant, log_in, frame):
     with server.socket(log_in(tenant)) as socket:
         socket.send(frame)
         ping(socket)
+
+
+def test_who_has_a_live_page_open_stays_logged_in(server, tenant):
+    """A socket alone prolongs a session: no answer tells the browser, whose cookie must outlast it."""
+    user = get_user_model().objects.create_user("ada", password="a good password")
+    user.tenants.add(tenant)
+    with httpx.Client(base_url=server.url, timeout=30) as browser, time_machine.travel(time.time()) as clock:
+        token = re.search(r'csrfmiddlewaretoken" value="(\w+)', browser.get("/login/").text)
+        assert token
+        form = {"username": "ada", "password": "a good password", "csrfmiddlewaretoken": token[1]}
+        assert browser.post("/login/", data=form).headers["location"] == "/alerts/"
+        name = settings.SESSION_COOKIE_NAME
+        key = browser.cookies[name]
+        store = Session.get_session_store_class()(key)
+        store[USED_AT] -= NOTE_USE_EVERY_SECONDS
+        store.save()
+        soon = timezone.now() + timedelta(minutes=1)
+        Session.objects.update(expire_date=soon)
+        with server.socket(f"{name}={key}") as socket:
+            ping(socket)
+        assert Session.objects.get().expire_date > soon + timedelta(hours=11)
+        clock.shift(timedelta(hours=13))  # the browser's
+        assert browser.get("/alerts/").status_code == 200
 
 
 @servers_only
