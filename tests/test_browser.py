@@ -99,6 +99,12 @@ class Uplink:
         except OSError:
             return
 
+    def say(self, data: bytes) -> None:
+        """Send what the server might, on every connection."""
+        for client in self.sockets[::2]:
+            with contextlib.suppress(OSError):
+                client.sendall(data)
+
     def cut(self) -> None:
         self.whole = False
         for end in self.sockets:
@@ -238,9 +244,10 @@ def test_the_admin_works_under_its_policy(start_server, transactional_db, page, 
     page.locator("[x-on\\:click*='openUserLinks'], [x-on\\:click*='userLinks']").first.click()
 
 
-def flood(server, key: str, count: int) -> None:
+def flood(server, key: str, count: int, severity: str = "low") -> None:
     for start in range(0, count, 1000):
-        batch = [alert(f"low {number}", severity="low") for number in range(start, min(start + 1000, count))]
+        numbers = range(start, min(start + 1000, count))
+        batch = [alert(f"{severity} {number}", severity=severity) for number in numbers]
         assert server.post(key, batch).status_code == 204
 
 
@@ -263,6 +270,48 @@ def test_what_is_critical_open_or_focused_stays_and_what_was_removed_is_counted(
     shown = page.locator("#alerts .alert").count()
     assert shown <= 503
     expect(page.locator("#removed")).to_contain_text(f"{5003 - shown:,} older alerts are not shown")
+
+
+def test_of_too_much_that_is_critical_the_oldest_goes_and_is_counted(server, key, analyst, page):
+    """And makes nothing else go: who looks at the page must see what is new."""
+    log_in(page, server.url)
+    expect(page.locator("#socket-words")).to_have_text("Live")
+    for title in ("opened one", "focused one", "another one"):
+        server.post(key, [alert(title, severity="critical")])
+    row(page, "opened one").get_by_role("button").click()
+    row(page, "focused one").get_by_role("button").focus()
+    flood(server, key, 600)
+    expect(page.locator("#alerts .alert").first).to_contain_text("low 599", timeout=30_000)
+    expect(page.locator("#removed")).to_have_text(
+        "100 older alerts are not shown, to make room; what is critical stays"
+    )
+    flood(server, key, 2100, "critical")
+    expect(page.locator("#alerts .alert").first).to_contain_text("critical 2099", timeout=60_000)
+    expect(page.locator("#alerts [data-severity=critical]")).to_have_count(2002)
+    expect(page.locator("#alerts [data-severity=low]")).to_have_count(500)
+    for title, count in {
+        "opened one": 1, "focused one": 1, "another one": 0, "critical 99": 0, "critical 100": 1,
+        "low 99": 0, "low 100": 1,
+    }.items():  # fmt: skip
+        expect(row(page, title)).to_have_count(count)
+    expect(page.locator("#removed")).to_have_text(
+        "201 older alerts are not shown, to make room, among them 101 critical"
+    )
+    server.post(key, [alert("new one", severity="low")])
+    expect(page.locator("#alerts .alert").first).to_contain_text("new one")
+    expect(row(page, "low 100")).to_have_count(0)
+
+
+@pytest.mark.parametrize("code", [1011, 1012, 1013, 4408])
+def test_a_page_comes_back_after_a_close_that_is_not_for_good(server, key, analyst, page, uplink, code):
+    log_in(page, uplink.url)
+    state = page.locator("#socket-state")
+    expect(state).to_have_attribute("data-state", "open")
+    uplink.say(b"\x88\x02" + code.to_bytes(2))  # the frame that closes a socket
+    expect(state).to_have_attribute("data-state", "closed")
+    server.post(key, [alert("missed one")])
+    expect(state).to_have_attribute("data-state", "open", timeout=20_000)
+    expect(row(page, "missed one")).to_have_count(1)
 
 
 def test_a_page_that_was_offline_misses_nothing_critical(server, key, analyst, page, uplink):

@@ -1,15 +1,16 @@
-// The rows: newest first, each alert once, and never moving under the reader's eyes. There is room for LIMIT; what is
-// critical, expanded, focused or selected stays beyond that, and what was removed is counted.
+// The rows: newest first, each alert once, and never moving under the reader's eyes. There is room for LIMIT_OF_CRITICAL
+// critical alerts and for LIMIT others: neither makes the other go. Beyond that the oldest go and are counted, but for
+// those in use: expanded, focused or selected.
 
 import { createRow, searchText, updateAge } from "./row.js";
 
 export const LIMIT = 500;
-export const LIMIT_OF_CRITICAL = 2_000; // the page must not grow for ever
+export const LIMIT_OF_CRITICAL = 2_000;
 const SCROLLED_DOWN = 48;
 
 export class AlertList {
   #entries = new Map();
-  #removed = 0;
+  #removed = { critical: 0, other: 0 };
 
   constructor({ list, template, filter, showTenant }) {
     this.list = list;
@@ -22,20 +23,21 @@ export class AlertList {
     return this.#entries.size;
   }
 
-  /** How many alerts were here, or came, and are not shown to make room. */
+  /** How many alerts were here, or came, and are not shown to make room: `{critical, other}`. */
   get removed() {
     return this.#removed;
   }
 
-  /**
-   * Those of `alerts`, in id order, that there will be room for: the newest, and all that are critical. The others are
-   * counted as removed, so that thousands of rows need not be made first.
-   */
+  /** The newest of `alerts`, in id order, that there is room for: thousands of rows need not be made to be removed. */
   choose(alerts) {
-    const spare = alerts.length - LIMIT;
-    const chosen = alerts.filter(({ severity }, index) => index >= spare || severity === "critical");
-    this.#removed += alerts.length - chosen.length;
-    return chosen;
+    const room = { critical: LIMIT_OF_CRITICAL, other: LIMIT };
+    const fits = ({ severity }) => {
+      room[kind(severity)] -= 1;
+      if (room[kind(severity)] >= 0) return true;
+      this.#removed[kind(severity)] += 1;
+      return false;
+    };
+    return alerts.toReversed().filter(fits).reverse();
   }
 
   /** Adds those of `alerts` that are not here yet; returns the new rows that the filter shows. */
@@ -95,27 +97,19 @@ export class AlertList {
   }
 
   #trim() {
-    let row = this.list.lastElementChild;
-    while (row && this.#entries.size > LIMIT) {
-      const newer = row.previousElementSibling;
-      if (!this.#mustStay(row) || this.#entries.size > LIMIT_OF_CRITICAL) this.#remove(row);
-      row = newer;
+    if (this.#entries.size <= LIMIT) return;
+    const rows = { critical: [], other: [] };
+    for (const row of this.list.children) {
+      if (!isInUse(row)) rows[kind(row.dataset.severity)].push(row);
     }
-  }
-
-  #mustStay(row) {
-    return (
-      row.dataset.severity === "critical" ||
-      row.classList.contains("is-open") ||
-      row.contains(document.activeElement) ||
-      getSelection().containsNode(row, true)
-    );
+    for (const row of rows.critical.slice(LIMIT_OF_CRITICAL)) this.#remove(row);
+    for (const row of rows.other.slice(LIMIT)) this.#remove(row);
   }
 
   #remove(row) {
     this.#entries.delete(Number(row.dataset.alertId));
     row.remove();
-    this.#removed += 1;
+    this.#removed[kind(row.dataset.severity)] += 1;
   }
 
   // Not every browser anchors the scroll position by itself, so live.css switches that off and we do it.
@@ -138,4 +132,14 @@ export class AlertList {
 
 export function isScrolledDown() {
   return window.scrollY > SCROLLED_DOWN;
+}
+
+function kind(severity) {
+  return severity === "critical" ? "critical" : "other";
+}
+
+function isInUse(row) {
+  return (
+    row.classList.contains("is-open") || row.contains(document.activeElement) || getSelection().containsNode(row, true)
+  );
 }

@@ -57,7 +57,7 @@ function showList() {
   showFilters();
   byId("alert-count").textContent = countInWords(shown, list.size);
   byId("removed").textContent = removedInWords(list.removed);
-  byId("older").hidden = list.removed === 0;
+  byId("older").hidden = byId("removed").textContent === "";
   byId("show-all").hidden = shown === list.size;
   byId("no-alerts").hidden = list.size > 0;
   byId("no-matches").hidden = shown > 0 || list.size === 0;
@@ -69,10 +69,12 @@ function countInWords(shown, size) {
   return shown === size ? `Showing ${all}` : `Showing ${shown} of ${all}`;
 }
 
-function removedInWords(count) {
+function removedInWords({ critical, other }) {
+  const count = critical + other;
   if (count === 0) return "";
   const all = count === 1 ? "1 older alert is" : `${count.toLocaleString()} older alerts are`;
-  return `${all} not shown, to make room; what is critical stays`;
+  const rest = critical === 0 ? "; what is critical stays" : `, among them ${critical.toLocaleString()} critical`;
+  return `${all} not shown, to make room${rest}`;
 }
 
 function showFilters() {
