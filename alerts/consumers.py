@@ -216,7 +216,7 @@ def is_ping(text: str | None) -> bool:
     return isinstance(content, dict) and content.get("type") == "ping"
 
 
-def tenants_of(user) -> frozenset[int] | None:
+def tenants_of(user: Any) -> frozenset[int] | None:
     """The ids of the tenants whose alerts `user` may see. None: of all."""
     if user.is_superuser:
         return None
@@ -224,12 +224,12 @@ def tenants_of(user) -> frozenset[int] | None:
         return frozenset(Tenant.objects.for_user(user).values_list("pk", flat=True))
 
 
-def newest_id(user) -> int:
+def newest_id(user: Any) -> int:
     with acting_as(user):
         return SecurityAlert.objects.for_user(user).newest_id()
 
 
-def alerts_after(user, last_id: int) -> list[dict[str, Any]]:
+def alerts_after(user: Any, last_id: int) -> list[dict[str, Any]]:
     """The next page of alerts that `user` may see, oldest first."""
     visible = SecurityAlert.objects.for_user(user).select_related("tenant", "device")
     with acting_as(user):
