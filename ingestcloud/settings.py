@@ -215,9 +215,8 @@ CSRF_COOKIE_NAME = f"{COOKIE_PREFIX}ingestcloud_csrf"
 SESSION_ENGINE = "tenants.sessions"
 SESSION_COOKIE_AGE = 12 * 60 * 60  # seconds without use
 SESSION_COOKIE_AGE = 12 * 60 * 60  # seconds without use, by the server's record
-SESSION_EXPIRE_AT_BROWSER_CLOSE = (
-    True  # an open page prolongs that record, and has no answer that would prolong a cookie
-)
+# An open page prolongs that record, and has no answer that would prolong a cookie.
+SESSION_EXPIRE_AT_BROWSER_CLOSE = True
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 # The proxy that ends TLS redirects; devices post to the same port and must never be redirected.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W008", "security.W021"]
