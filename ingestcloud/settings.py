@@ -213,7 +213,6 @@ COOKIE_PREFIX = "__Host-" if HTTPS else ""
 SESSION_COOKIE_NAME = f"{COOKIE_PREFIX}ingestcloud_session"
 CSRF_COOKIE_NAME = f"{COOKIE_PREFIX}ingestcloud_csrf"
 SESSION_ENGINE = "tenants.sessions"
-SESSION_COOKIE_AGE = 12 * 60 * 60  # seconds without use
 SESSION_COOKIE_AGE = 12 * 60 * 60  # seconds without use, by the server's record
 # An open page prolongs that record, and has no answer that would prolong a cookie.
 SESSION_EXPIRE_AT_BROWSER_CLOSE = True
