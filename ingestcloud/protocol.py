@@ -1,90 +1,99 @@
-"""HTTP/1.1 as uvicorn and httptools speak it, with bounds: on heads of requests, on silence, and on connections.
+"""HTTP/1.1 as uvicorn and httptools speak it, with bounds: on heads, on chunks, on silence, on answers that wait.
 
-httptools keeps of a head whatever comes, and uvicorn waits for it for ever. (h11 has a bound, and takes twice the time
-of a small batch.) The bounds cost nothing per request but a look at two attributes.
+httptools keeps of a head whatever comes, and uvicorn waits for it without end. (h11 has a bound, and takes twice the
+time of a small batch.) The bounds cost a small request no more than a look at a few attributes. `guard.py` bounds how
+many connections there are, and ends those that are overdue.
 """
 
 import asyncio
-import json
 import logging
-import resource
-import weakref
-from http import HTTPStatus
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from common.loops import PerLoop
-from common.problems import CONTENT_TYPE
-
-logger = logging.getLogger(__name__)
-
-HEAD_BYTES = 64 * 1024  # of a request: its line and headers
-HEAD_SECONDS = 10.0  # that a head may take, from its first byte or from the opening of its connection
-LOOK_EVERY_SECONDS = 2.0
-MAX_CONNECTIONS = 4000
-RESERVED_FILES = 200  # of a process: the database, the sockets of the channel layer, logs
-
-
-def _problem(status: HTTPStatus, code: str, detail: str) -> bytes:
-    """A whole response, after which the connection is closed."""
-    body = json.dumps(
-        {"type": "about:blank", "title": status.phrase, "status": status, "code": code, "detail": detail}
-    ).encode()
-    retry = "retry-after: 5\r\n" if status == HTTPStatus.SERVICE_UNAVAILABLE else ""
-    head = (
-        f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: {CONTENT_TYPE}\r\n"
-        f"x-content-type-options: nosniff\r\n{retry}content-length: {len(body)}\r\nconnection: close\r\n\r\n"
-    )
-    return head.encode() + body
-
-
-TOO_LARGE = _problem(
-    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-    "headers_too_large",
-    f"A request's headers have {HEAD_BYTES} bytes at most.",
+from common.seldom import SeldomLine
+from ingestcloud.bounds import (
+    CHUNK_BYTES,
+    HEAD_BYTES,
+    HEAD_SECONDS,
+    INVALID,
+    LATE_BYTES,
+    LINGER_SECONDS,
+    MAX_HEADERS,
+    SMALL,
+    SMALL_CHUNKS,
+    STALLED_SECONDS,
+    TOO_LARGE,
+    TOO_MANY,
+    TOO_SLOW,
 )
-TOO_SLOW = _problem(
-    HTTPStatus.REQUEST_TIMEOUT, "headers_too_slow", "The headers of the request did not arrive in time."
-)
-TOO_MANY = _problem(HTTPStatus.SERVICE_UNAVAILABLE, "too_many_connections", "The server has no connection to spare.")
+from ingestcloud.guard import guard_of
+
+invalid_requests = SeldomLine(logging.getLogger(__name__), logging.WARNING)
 
 
-def connections_at_most() -> int:
-    """MAX_CONNECTIONS, or what the limit on open files leaves. That limit is raised as far as it may be."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_CONNECTIONS + RESERVED_FILES
-    most = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
-    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    return max(100, most - RESERVED_FILES)
+class Refused(Exception):  # noqa: N818  not a fault: it ends the parsing
+    """A request is over a bound. `answer` says over which."""
+
+    def __init__(self, answer: bytes) -> None:
+        super().__init__()
+        self.answer = answer
+
+
+class AnswerTransport:
+    """What the answer is written to if the body was not whole at once: closing it waits for the rest of the body."""
+
+    def __init__(self, connection: "BoundedProtocol") -> None:
+        self._connection = connection
+        self.write = connection.transport.write
+        self.is_closing = connection.transport.is_closing
+
+    def close(self) -> None:
+        if self._connection.in_head:
+            self._connection.transport.close()
+        else:
+            self._connection.linger()
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """A connection. `head_since` is when the head that is on its way began, None while there is none."""
+    """A connection. `head_since` is when the head that is on its way began, None while there is none.
+
+    When it lingers, it has no parser, has said that it will send nothing more, and discards what comes.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.head_since: float | None = None
-        self.head_bytes = 0
         self.in_head = True
+        self.head_since: float | None = None
+        self.head_bytes = 0  # at most: what came since the last whole head
         self.heads = 0  # that are whole
+        # Of the body that is on its way:
+        self.chunks = 0
+        self.body_bytes = 0
+        self.framing_bytes = 0  # sizes of chunks, their extensions, trailers
+        self.late_bytes = 0  # that came after the answer
+        self.late_since: float | None = None
+        # Of what the client has not taken yet, at the last look:
+        self.unsent_bytes = 0
+        self.unsent_since = 0.0
         self.answering: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        guard = guard_of(self.loop)
-        if len(self.connections) > guard.most:
-            self._end(TOO_MANY)
-            return
         self.head_since = self.loop.time()
-        guard.watch(self)
+        if not guard_of(self.loop).admit(self):
+            transport.write(TOO_MANY)
+            transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """uvicorn tells the last request of a pipeline; those before it would answer nobody, with an error each."""
         super().connection_lost(exc)
-        for cycle in (self.answering, *(cycle for cycle, _ in self.pipeline)):
+        guard_of(self.loop).forget(self)
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        """uvicorn tells the last request of a pipeline; those before it would answer nobody, with an error each."""
+        for cycle in (self.answering, self.cycle, *(cycle for cycle, _ in self.pipeline)):
             if cycle is not None and not cycle.response_complete:
                 cycle.disconnected = True
                 cycle.message_event.set()
@@ -96,54 +105,152 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self.parser is None or self.transport.is_closing():
-            return  # the client has gone, and what it sent before is on its way
-        began_in_head, heads = self.in_head, self.heads
-        super().data_received(data)
-        if not began_in_head or self.heads != heads:
+            return  # the client has gone or is told to go, and what it sent before is on its way
+        self._unset_keepalive_if_required()
+        if not self.in_head:
+            self._receive_body(data)
             return
-        # All of it belongs to a head that is still on its way.
+        heads = self.heads
         self.head_bytes += len(data)
-        if self.head_bytes > HEAD_BYTES:
+        self._parse(data)
+        if self.heads != heads:
+            self.head_bytes = 0
+            if not self.in_head:
+                self._expect_body()
+        elif self.head_bytes > HEAD_BYTES:  # all of it belongs to a head that is still on its way
             self._end(TOO_LARGE)
         elif self.head_since is None:
             self.head_since = self.loop.time()
 
+    def _expect_body(self) -> None:
+        self.body_bytes, self.framing_bytes = len(self.cycle.body), 0
+        self.late_bytes, self.late_since = 0, None
+        self.cycle.transport = AnswerTransport(self)  # type: ignore[assignment]
+
+    def _receive_body(self, data: bytes) -> None:
+        """More of a body that was not whole, and maybe what follows it."""
+        cycle, heads = self.cycle, self.heads
+        is_late = cycle.response_complete
+        if is_late:
+            self.late_bytes += len(data)
+            if self.late_bytes > LATE_BYTES:
+                self.linger()
+                return
+        held, self.head_bytes = len(cycle.body), len(data)
+        self._parse(data)
+        self.head_bytes = 0
+        if self.heads != heads:
+            if not self.in_head:
+                self._expect_body()
+        elif self.in_head:
+            if is_late:  # no answer is to come that would start the timer of the keep-alive
+                self.head_since = self.loop.time()
+        else:
+            body_bytes = len(cycle.body) - held
+            self.body_bytes += body_bytes
+            self.framing_bytes += len(data) - body_bytes
+            if self.framing_bytes > HEAD_BYTES + self.body_bytes // 8:
+                self._end(TOO_LARGE)
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            if self._should_upgrade():  # other upgrades may be ignored (RFC 9110, section 7.8)
+                self.handle_websocket_upgrade()
+        except httptools.HttpParserError as error:
+            if isinstance(error.__context__, Refused):
+                self._end(error.__context__.answer)
+            else:
+                invalid_requests.write("What %s sent is not HTTP/1.1: %s", self.client, error)
+                self._end(INVALID)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """As uvicorn's, which is not called because a call for each header would be felt."""
+        headers = self.headers
+        if not self.in_head:  # a trailer: it must not be taken for a header (RFC 9110, section 6.5.1)
+            self.on_chunk_header()
+        elif len(headers) >= MAX_HEADERS:
+            raise Refused(TOO_LARGE)
+        else:
+            name = name.lower()
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+            headers.append((name, value))
+
     def on_headers_complete(self) -> None:
-        self.in_head, self.head_since, self.head_bytes = False, None, 0
-        self.heads += 1
+        if self.head_bytes > HEAD_BYTES:
+            head_bytes = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+            if head_bytes > HEAD_BYTES:
+                raise Refused(TOO_LARGE)
         super().on_headers_complete()
+        self.in_head, self.head_since = False, None
+        self.chunks = self.body_bytes = 0
+        self.heads += 1
+
+    def on_chunk_header(self) -> None:
+        self.chunks += 1
+        if self.chunks > SMALL_CHUNKS + (self.body_bytes + len(self.cycle.body)) // CHUNK_BYTES:
+            raise Refused(SMALL)
 
     def on_message_complete(self) -> None:
         self.in_head = True
         super().on_message_complete()
 
-    def end_slow_head(self, now: float) -> None:
-        if self.head_since is not None and now - self.head_since > HEAD_SECONDS and not self.transport.is_closing():
+    def handle_websocket_upgrade(self) -> None:
+        """The transport goes to another protocol, so nothing may be owed by this one any more."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._end(b"")
+            return
+        guard_of(self.loop).hand_over(self)
+        super().handle_websocket_upgrade()
+        self.parser = None  # type: ignore[assignment]
+
+    def resume_writing(self) -> None:
+        self.unsent_bytes = 0
+        super().resume_writing()
+
+    def end_overdue(self, now: float) -> None:
+        """Close or abort the connection if it has been in a state that must end for too long."""
+        unsent_bytes = self.transport.get_write_buffer_size()
+        if unsent_bytes:
+            if not self.unsent_bytes or unsent_bytes < self.unsent_bytes:
+                self.unsent_since = now
+            elif now - self.unsent_since > STALLED_SECONDS:
+                self.transport.abort()
+            self.unsent_bytes = unsent_bytes
+            return
+        self.unsent_bytes = 0
+        if self.parser is None or (not self.in_head and self.cycle.response_complete):
+            if self.late_since is None:
+                self.late_since = now
+            elif now - self.late_since > LINGER_SECONDS:
+                self.transport.close()
+        elif self.cycle is not None and not self.cycle.response_complete:
+            pass  # the application has deadlines of its own, and meanwhile we may read nothing
+        elif self.head_since is not None and now - self.head_since > HEAD_SECONDS:
             self._end(TOO_SLOW if self.head_bytes else b"")
 
     def _end(self, answer: bytes) -> None:
-        if answer and (self.cycle is None or self.cycle.response_complete):
+        """End the connection, with `answer` if none was begun and none is owed to an earlier request."""
+        if self.parser is None or self.transport.is_closing():
+            return
+        cycle = self.cycle
+        if self.in_head:
+            is_first = cycle is None or cycle.response_complete
+        else:
+            is_first = cycle is self.answering and not cycle.response_started
+        if is_first and answer:
             self.transport.write(answer)
-        self.transport.close()
+            self.linger()
+        else:
+            self.transport.close()
 
-
-class Guard:
-    """Looks at the connections of a loop now and then: a timer for each would cost more than it saves."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.most = connections_at_most()
-        self._loop = loop
-        self._watched: weakref.WeakSet[BoundedProtocol] = weakref.WeakSet()
-        self._look()
-
-    def watch(self, connection: BoundedProtocol) -> None:
-        self._watched.add(connection)
-
-    def _look(self) -> None:
-        now = self._loop.time()
-        for connection in list(self._watched):
-            connection.end_slow_head(now)
-        self._loop.call_later(LOOK_EVERY_SECONDS, self._look)
-
-
-guard_of = PerLoop(Guard).of
+    def linger(self) -> None:
+        """Send nothing more, discard what comes, and close after LINGER_SECONDS if the client does not before."""
+        self.parser = None  # type: ignore[assignment]
+        self._disconnect()
+        self.late_since = None
+        self.flow.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()

@@ -1,0 +1,41 @@
+"""What a connection may send, how long it may take, and the answers that say so."""
+
+import json
+from http import HTTPStatus
+
+from common.problems import CONTENT_TYPE
+
+HEAD_BYTES = 64 * 1024  # of a request: its line and headers; and as much for trailers and what else frames its body
+MAX_HEADERS = 128  # each costs far more to handle than to send
+HEAD_SECONDS = 10.0  # that a head may take, from its first byte or from the opening of its connection
+SMALL_CHUNKS = 1000  # that a body may have, and one more for each CHUNK_BYTES
+CHUNK_BYTES = 64
+LATE_BYTES = 64 * 1024  # of a body that are still read after its answer, so that the connection can be kept
+LINGER_SECONDS = 5.0  # that a connection is still read from: closed at once, it is reset and the answer may be lost
+STALLED_SECONDS = 30.0  # in which a client takes nothing of its answer
+
+
+def _problem(status: HTTPStatus, code: str, detail: str) -> bytes:
+    """A whole response, after which the connection is closed."""
+    body = json.dumps(
+        {"type": "about:blank", "title": status.phrase, "status": status, "code": code, "detail": detail}
+    ).encode()
+    retry = "retry-after: 5\r\n" if status == HTTPStatus.SERVICE_UNAVAILABLE else ""
+    head = (
+        f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: {CONTENT_TYPE}\r\n"
+        f"x-content-type-options: nosniff\r\n{retry}content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+INVALID = _problem(HTTPStatus.BAD_REQUEST, "invalid_request", "This is not a request of HTTP/1.1.")
+SMALL = _problem(HTTPStatus.BAD_REQUEST, "chunks_too_small", "The body has too many small chunks or trailers.")
+TOO_LARGE = _problem(
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    "headers_too_large",
+    f"A request has {MAX_HEADERS} headers at most, and they have {HEAD_BYTES} bytes at most.",
+)
+TOO_SLOW = _problem(
+    HTTPStatus.REQUEST_TIMEOUT, "headers_too_slow", "The headers of the request did not arrive in time."
+)
+TOO_MANY = _problem(HTTPStatus.SERVICE_UNAVAILABLE, "too_many_connections", "The server has no connection to spare.")

@@ -1,0 +1,85 @@
+"""How many connections there are, of all clients and of one, and the end of those that are overdue."""
+
+import asyncio
+import resource
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from uvicorn.config import Config
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+from common.loops import PerLoop
+
+if TYPE_CHECKING:
+    from ingestcloud.protocol import BoundedProtocol
+
+LOOK_EVERY_SECONDS = 2.0
+MAX_CONNECTIONS = 4000
+ONE_ADDRESS_SHARE = 4  # a quarter of the connections, at most, are of one address
+RESERVED_FILES = 200  # of a process: the database, the sockets of the channel layer, logs
+
+
+def connections_at_most() -> int:
+    """MAX_CONNECTIONS, or what the limit on open files leaves. That limit is raised as far as it may be."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_CONNECTIONS + RESERVED_FILES
+    most = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return max(100, most - RESERVED_FILES)
+
+
+class Guard:
+    """Looks at the connections of a loop now and then: a timer for each would cost more than it saves.
+
+    One address has a quarter of all connections at most, or it could lock everybody else out. Behind a proxy every
+    client has the proxy's address: those that uvicorn trusts for X-Forwarded-For (FORWARDED_ALLOW_IPS, by default this
+    machine) are exempt, and should bound their clients themselves.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.most = connections_at_most()
+        self._loop = loop
+        self._watched: set[BoundedProtocol] = set()
+        self._all: set[Any] = set()  # uvicorn's: WebSockets too
+        self._by_address: Counter[str] = Counter()
+        self._trusted: Any = None
+        self._look()
+
+    def admit(self, connection: "BoundedProtocol") -> bool:
+        """Count `connection` and watch it until it is forgotten. Whether there is room for it."""
+        self._all = connection.connections
+        self._watched.add(connection)
+        if connection.client is None:
+            return len(self._all) <= self.most
+        address = connection.client[0]
+        self._by_address[address] += 1
+        return len(self._all) <= self.most and (
+            self._by_address[address] <= self.most // ONE_ADDRESS_SHARE or self._is_trusted(address, connection.config)
+        )
+
+    def forget(self, connection: "BoundedProtocol") -> None:
+        self._watched.discard(connection)
+        if connection.client is not None:
+            self._by_address[connection.client[0]] -= 1
+
+    def hand_over(self, connection: "BoundedProtocol") -> None:
+        """It is a WebSocket from now on: counted still, and watched by others."""
+        self._watched.discard(connection)
+
+    def _is_trusted(self, address: str, config: Config) -> bool:
+        if self._trusted is None:
+            self._trusted = ProxyHeadersMiddleware(config.app, config.forwarded_allow_ips).trusted_hosts  # type: ignore[arg-type]
+        return address in self._trusted
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        for connection in list(self._watched):
+            connection.end_overdue(now)
+        # Nobody says when a WebSocket ends: so they are counted afresh.
+        self._by_address = Counter(connection.client[0] for connection in self._all if connection.client)
+        self._loop.call_later(LOOK_EVERY_SECONDS, self._look)
+
+
+guard_of = PerLoop(Guard).of
