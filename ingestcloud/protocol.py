@@ -248,6 +248,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def linger(self) -> None:
         """Send nothing more, discard what comes, and close after LINGER_SECONDS if the client does not before."""
+        if self.parser is None or self.transport.is_closing():
+            return
         self.parser = None  # type: ignore[assignment]
         self._disconnect()
         self.late_since = None

@@ -61,6 +61,14 @@ def rss(server: Server) -> int:
     return psutil.Process(server.process.pid).memory_info().rss
 
 
+def answer_on(connection: socket.socket) -> bytes:
+    """One whole answer, of JSON, on a connection that is kept."""
+    answer = connection.recv(65536)
+    while not answer.endswith(b"}"):
+        answer += connection.recv(65536)
+    return answer
+
+
 class TestHandshakes:
     def test_one_behind_requests_without_an_answer_is_refused(self, server):
         for _ in range(40):
@@ -73,7 +81,7 @@ class TestHandshakes:
     def test_one_behind_an_answer_is_heard(self, server):
         with connect(server) as connection:
             connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+            assert answer_on(connection).startswith(b"HTTP/1.1 200 ")
             connection.sendall(HANDSHAKE)
             assert connection.recv(65536).startswith((b"HTTP/1.1 101 ", b"HTTP/1.1 403 "))
 
@@ -202,10 +210,7 @@ def test_a_connection_is_kept_when_the_rest_of_a_refused_body_comes(server, key)
     with connect(server) as connection:
         for _ in range(3):
             connection.sendall(POST + b"Content-Length: 20000\r\n\r\n")
-            answer = connection.recv(65536)
-            while not answer.endswith(b"}"):
-                answer += connection.recv(65536)
-            assert answer.startswith(b"HTTP/1.1 401 ")
+            assert answer_on(connection).startswith(b"HTTP/1.1 401 ")
             connection.sendall(b"x" * 20_000)
         body = body_of()
         connection.sendall(head(key, len(body)) + body)
