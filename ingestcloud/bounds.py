@@ -39,3 +39,11 @@ TOO_SLOW = _problem(
     HTTPStatus.REQUEST_TIMEOUT, "headers_too_slow", "The headers of the request did not arrive in time."
 )
 TOO_MANY = _problem(HTTPStatus.SERVICE_UNAVAILABLE, "too_many_connections", "The server has no connection to spare.")
+
+
+class Refused(Exception):  # noqa: N818  not a fault: it ends the parsing
+    """A request is over a bound. `answer` says over which."""
+
+    def __init__(self, answer: bytes) -> None:
+        super().__init__()
+        self.answer = answer

@@ -27,18 +27,11 @@ from ingestcloud.bounds import (
     TOO_LARGE,
     TOO_MANY,
     TOO_SLOW,
+    Refused,
 )
 from ingestcloud.guard import guard_of
 
 invalid_requests = SeldomLine(logging.getLogger(__name__), logging.WARNING)
-
-
-class Refused(Exception):  # noqa: N818  not a fault: it ends the parsing
-    """A request is over a bound. `answer` says over which."""
-
-    def __init__(self, answer: bytes) -> None:
-        super().__init__()
-        self.answer = answer
 
 
 class AnswerTransport:

@@ -140,6 +140,7 @@ class TestChunks:
 
 ENDLESS = {
     "headers": (POST, b"a:b\r\n" * 15_000),
+    "heads of many headers": (POST, b"a:\r\n" * 15_000 + b"\r\n" + POST),
     "chunks": (CHUNKED, chunks_of(b" " * 50_000, 1)),
     "trailers": (CHUNKED + b"1\r\n \r\n0\r\n", b"a:b\r\n" * 13_000),
     "a trailer": (CHUNKED + b"1\r\n \r\n0\r\nx: ", b"x" * 65536),
