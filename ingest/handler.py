@@ -102,16 +102,19 @@ class IngestHandler:
 
 
 async def send_response(response: HttpResponse | None, send: Send) -> None:
-    """Send `response`, or a 204 in place of None, to an ASGI server."""
-    if response is None:
-        await send(NO_CONTENT)
-        await send(NO_BODY)
-        return
-    if response.status_code == 204:
-        del response["Content-Type"]  # there is no content
-    else:
-        response["Content-Length"] = str(len(response.content))
-        response["X-Content-Type-Options"] = "nosniff"
-    headers = [(name.lower().encode("latin1"), value.encode("latin1")) for name, value in response.items()]
-    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
-    await send({"type": "http.response.body", "body": response.content})
+    """Send `response`, or a 204 in place of None, to an ASGI server. What it cannot send is logged, not raised."""
+    try:
+        if response is None:
+            await send(NO_CONTENT)
+            await send(NO_BODY)
+            return
+        if response.status_code == 204:
+            del response["Content-Type"]  # there is no content
+        else:
+            response["Content-Length"] = str(len(response.content))
+            response["X-Content-Type-Options"] = "nosniff"
+        headers = [(name.lower().encode("latin1"), value.encode("latin1")) for name, value in response.items()]
+        await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+        await send({"type": "http.response.body", "body": response.content})
+    except Exception as error:  # noqa: BLE001  each server has exceptions of its own
+        logger.warning("An answer could not be sent: %r", error)

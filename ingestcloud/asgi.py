@@ -8,10 +8,10 @@ import signal
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
-from django.core.asgi import get_asgi_application
+import django
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ingestcloud.settings")
-django_application = get_asgi_application()  # loads the apps; what follows needs them
+django.setup(set_prefix=False)  # loads the apps; what follows needs them
 
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
@@ -25,11 +25,11 @@ from ingest.handler import PATH, IngestHandler  # noqa: E402
 from ingest.refusals import rejection_queue  # noqa: E402
 from ingest.refused_keys import refused_keys  # noqa: E402
 from ingest.storing import close_writer  # noqa: E402
-from ingestcloud.pages import Pages  # noqa: E402
+from ingestcloud.pages import PageHandler, Pages  # noqa: E402
 
 BoundedConnection.seconds = OPERATION_SECONDS  # a command may take longer, a server may not
 ingest_application = IngestHandler(problem)
-pages = Pages(django_application)
+pages = Pages(PageHandler())
 GC_THRESHOLD = 50_000  # objects more than there were, before the collector looks for those that nobody needs
 PARENT_LOOK_SECONDS = 1.0
 

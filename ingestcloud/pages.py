@@ -4,16 +4,22 @@ Each page takes a thread and a connection to the database; devices must always f
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.http import HttpResponse
+from django.core.handlers.asgi import ASGIHandler
+from django.db import close_old_connections
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils import timezone
 
 from common.loops import PerLoop
 from common.problems import API_PREFIXES, problem
 from ingest.handler import send_response
+
+logger = logging.getLogger(__name__)
 
 PAGES_AT_ONCE = 8
 REGISTRATIONS_AT_ONCE = 2
@@ -57,6 +63,18 @@ _pages = PerLoop(lambda loop: Slots(PAGES_AT_ONCE))
 _registrations = PerLoop(lambda loop: Slots(REGISTRATIONS_AT_ONCE))
 
 
+class PageHandler(ASGIHandler):
+    """Django, but a page's connection to the database is free when the page is made.
+
+    Django alone frees it when the page is sent: never if that fails, and a client may take its time to read.
+    """
+
+    async def run_get_response(self, request: HttpRequest) -> HttpResponseBase:
+        response = await super().run_get_response(request)
+        await sync_to_async(close_old_connections)()
+        return response
+
+
 class Pages:
     """The ASGI application for all but the ingest path, in front of Django's."""
 
@@ -76,7 +94,7 @@ class Pages:
         if whole is None:
             return None
         if path in UNQUEUED_PATHS:
-            return await self._django(scope, whole, send)
+            return await self._answer(scope, whole, send)
         slots = (_registrations if path == REGISTER_PATH else _pages).of(asyncio.get_running_loop())
         if not await slots.acquire():
             return await send_response(busy(path), send)
@@ -94,10 +112,26 @@ class Pages:
             await send(message)
 
         try:
-            await self._django(scope, receive, send_and_release)
+            await self._answer(scope, receive, send_and_release)
         finally:
             if is_held:
                 slots.release()
+
+    async def _answer(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """If the server cannot send the answer, Django finishes it all the same: it would leave files open."""
+        is_lost = False
+
+        async def send_unless_lost(message: dict[str, Any]) -> None:
+            nonlocal is_lost
+            if is_lost:
+                return
+            try:
+                await send(message)
+            except Exception as error:  # noqa: BLE001  each server has exceptions of its own
+                is_lost = True
+                logger.warning("A page could not be sent: %r", error)
+
+        await self._django(scope, receive, send_unless_lost)
 
 
 async def received(scope: dict[str, Any], receive: Receive) -> Receive | None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import httpx
 import psutil
@@ -212,3 +213,80 @@ def test_a_worker_that_was_killed_is_replaced(serving, key):
     for _ in range(20):
         assert serving.post(key, [log()]).status_code == 204
     assert len({worker.pid for worker in serving.workers()} - {killed.pid}) == 2
+
+
+def pages_of(path: str, cookie: str, times: int = 1) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\nCookie: {cookie}\r\n\r\n".encode() * times
+
+
+HANDSHAKE = (
+    b"GET /api/ws/security HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: eHh4eHh4eHh4eHh4eHh4eA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+RESET = b"\1\0\0\0\0\0\0\0"  # SO_LINGER: a close is one
+
+
+@pytest.fixture
+def pool_of_its_own(start_server, transactional_db):
+    """A server whose connections to the database nobody else uses."""
+    server = start_server()
+    yield server
+    server.stop()
+    assert "Traceback" not in server.log
+
+
+def assert_pool_is_whole(server: Server, key: str, cookie: str) -> None:
+    """As many pages as there are connections find one at the same moment, and so do devices and probes."""
+    with ThreadPoolExecutor(8) as pool:
+        page = {"headers": {"Cookie": cookie}, **HTTP}
+        answers = list(pool.map(lambda _: httpx.get(f"{server.url}/alerts/", **page), range(40)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert server.post(key, [log()]).status_code == 204
+    assert httpx.get(f"{server.url}/readyz", **HTTP).status_code == 200
+    with database.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%%'")
+        assert cursor.fetchone() == (0,)
+
+
+@servers_only
+@pytest.mark.parametrize("followed_by", ["nothing", "a page", "a handshake"])
+@pytest.mark.parametrize("ended_by", ["a close", "a reset"])
+def test_a_page_whose_client_leaves_gives_its_connection_back(
+    pool_of_its_own, key, tenant, log_in, followed_by, ended_by
+):
+    cookie = log_in(tenant)
+    page = pages_of("/alerts/", cookie)
+    rest = {"nothing": b"", "a page": page, "a handshake": HANDSHAKE}
+    for attempt in range(100):
+        with socket.create_connection(("127.0.0.1", pool_of_its_own.port)) as connection:
+            if ended_by == "a reset":
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            connection.sendall(page + rest[followed_by])
+            time.sleep((0, 0.002, 0.01, 0.03)[attempt % 4])
+    assert_pool_is_whole(pool_of_its_own, key, cookie)
+
+
+@servers_only
+def test_a_page_that_nobody_reads_holds_no_connection(pool_of_its_own, key, tenant, log_in):
+    """Each client sends for pages until it has been sent all that it takes; the next answer waits for it."""
+    cookie = log_in(tenant)
+    sent = pages_of("/static/admin/js/vendor/jquery/jquery.js", "", 9) + pages_of("/admin/login/", "", 60)
+    with ExitStack() as stack:
+        for _ in range(30):
+            connection = stack.enter_context(socket.socket())
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect(("127.0.0.1", pool_of_its_own.port))
+            connection.sendall(sent)
+        time.sleep(10)
+        assert_pool_is_whole(pool_of_its_own, key, cookie)
+
+
+def test_a_batch_followed_by_a_handshake_is_no_fault(server, key):
+    """uvicorn may hand the connection to the socket before the batch is answered."""
+    body = body_of(log())
+    for attempt in range(50):
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            connection.sendall(head(key, len(body)) + body + HANDSHAKE)
+            time.sleep((0, 0.002, 0.01)[attempt % 3])
+    wait_for_batches(1)
+    assert server.post(key, [log()]).status_code == 204
