@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import django
 
@@ -31,7 +32,6 @@ BoundedConnection.seconds = OPERATION_SECONDS  # a command may take longer, a se
 ingest_application = IngestHandler(problem)
 pages = Pages(PageHandler())
 GC_THRESHOLD = 50_000  # objects more than there were, before the collector looks for those that nobody needs
-PARENT_LOOK_SECONDS = 1.0
 
 
 async def http_application(
@@ -43,18 +43,23 @@ async def http_application(
         await pages(scope, receive, send)
 
 
-async def end_with_parent(parent: int) -> None:
-    """Of several workers: where the process that looks after them was killed, they would serve on beside the next."""
-    while os.getppid() == parent:  # noqa: ASYNC110  nobody tells us
-        await asyncio.sleep(PARENT_LOOK_SECONDS)
-    os.kill(os.getpid(), signal.SIGTERM)  # as if it had told us: what is on its way is finished
+def end_with_parent() -> None:
+    """Of several workers: if the process that looks after them was killed, they would serve on beside the next."""
+    if (parent := multiprocessing.parent_process()) is None:
+        return
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        loop.remove_reader(parent.sentinel)
+        signal.raise_signal(signal.SIGTERM)  # as if it had told us: what is on its way is finished
+
+    loop.add_reader(parent.sentinel, end)  # at once, if it was killed while we were starting
 
 
 async def lifespan(
     scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
 ) -> None:
     """The server starts, and when it stops the writer's threads end with what they have taken stored."""
-    watching: asyncio.Task[None] | None = None  # kept, because the event loop itself has only weak references
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
@@ -63,38 +68,47 @@ async def lifespan(
             gc.collect()
             gc.freeze()
             gc.set_threshold(GC_THRESHOLD)
-            if multiprocessing.parent_process() is not None:
-                watching = asyncio.create_task(end_with_parent(os.getppid()))
+            end_with_parent()
         if message["type"] == "lifespan.shutdown":
             await asyncio.to_thread(close_writer)
             await refused_keys.write()
             await rejection_queue.close()
         await send({"type": f"{message['type']}.complete"})
         if message["type"] == "lifespan.shutdown":
-            if watching is not None:
-                watching.cancel()
             return
 
 
-async def no_such_socket(scope: Any, receive: Any, send: Callable[[Any], Awaitable[None]]) -> None:
-    """Refuses the handshake of a socket at an unknown address; the router alone would raise."""
+async def refuse_socket(scope: Any, receive: Any, send: Callable[[Any], Awaitable[None]]) -> None:
+    """A 403 to the handshake; the router alone would raise at an unknown address."""
     await receive()
-    await send({"type": "websocket.close", "code": 4404})
+    await send({"type": "websocket.close"})
 
 
+def with_sound_origin(application: Any) -> Any:
+    """An Origin that is no URL, such as `http://[`, is a foreign one. The validator behind this would raise."""
+
+    async def check(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            for name, value in scope["headers"]:
+                if name == b"origin":
+                    urlsplit(value.decode("latin1")).port  # noqa: B018  it raises, and so does the splitting
+        except ValueError:
+            return await refuse_socket(scope, receive, send)
+        return await application(scope, receive, send)
+
+    return check
+
+
+sockets = URLRouter(
+    [
+        path("api/ws/security", cast("Any", SecurityAlertConsumer.as_asgi())),
+        re_path("", cast("Any", refuse_socket)),  # whatever it is: "/" and line breaks too
+    ]
+)
 application = ProtocolTypeRouter(
     {
         "http": http_application,
         "lifespan": lifespan,
-        "websocket": AllowedHostsOriginValidator(
-            with_login(
-                URLRouter(
-                    [
-                        path("api/ws/security", cast("Any", SecurityAlertConsumer.as_asgi())),
-                        re_path("", cast("Any", no_such_socket)),  # whatever it is: "/" and line breaks too
-                    ]
-                )
-            )
-        ),
+        "websocket": with_sound_origin(AllowedHostsOriginValidator(with_login(sockets))),
     }
 )

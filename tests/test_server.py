@@ -290,3 +290,36 @@ def test_a_batch_followed_by_a_handshake_is_no_fault(server, key):
             time.sleep((0, 0.002, 0.01)[attempt % 3])
     wait_for_batches(1)
     assert server.post(key, [log()]).status_code == 204
+
+
+class StartingWorkers(Workers):
+    def wait_for_workers(self, but: int = 0) -> None:
+        """They are there, and have yet to load the application."""
+        deadline = time.monotonic() + 30
+        while len(self.workers()) < 2 + but:
+            assert time.monotonic() < deadline, self.log_file.read_text()
+            time.sleep(0.02)
+
+
+@servers_only
+@pytest.mark.parametrize("seconds", [0, 1, 2])
+def test_workers_end_with_a_parent_that_was_killed_while_they_started(transactional_db, tmp_path, seconds):
+    serving = StartingWorkers(tmp_path / "log")
+    workers = serving.workers()
+    time.sleep(seconds)
+    serving.process.kill()
+    serving.process.wait()
+    _, alive = psutil.wait_procs(workers, 20)
+    for worker in alive:
+        worker.kill()
+    assert not alive
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://[", "http://]", "http://[x]", "http://[::1", "http://localhost:x", "[", "\xff"]
+)
+def test_an_origin_that_is_no_address_is_foreign(server, tenant, log_in, origin):
+    request = HANDSHAKE.replace(
+        b"\r\n\r\n", f"\r\nCookie: {log_in(tenant)}\r\nOrigin: {origin}\r\n\r\n".encode("latin1")
+    )
+    assert answer_to(server, request, seconds=5).startswith(b"HTTP/1.1 403 ")
