@@ -110,7 +110,7 @@ class ProblemDetailsMiddleware:
             return response
         status = response.status_code
         code = HTTPStatus(status).phrase.lower().replace(" ", "_")
-        kept = {name: response[name] for name in ("Allow", "Retry-After") if name in response}
+        kept = {name: value for name, value in response.items() if name not in ("Content-Type", "Content-Length")}
         return problem(status, code, DETAILS.get(status, HTTPStatus(status).description), headers=kept)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:

@@ -4,6 +4,7 @@ import argparse
 import os
 
 import uvicorn
+from django.conf import settings
 
 GRACEFUL_SECONDS = 10
 
@@ -14,6 +15,7 @@ def main() -> None:
     parser.add_argument("--access-log", action="store_true", help="a line for each request")
     parser.add_argument("--log-level", default="info", help="of the server's own lines")
     arguments = parser.parse_args()
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ingestcloud.settings")
     uvicorn.run(
         "ingestcloud.asgi:application",
         host=os.environ.get("HOST") or "127.0.0.1",
@@ -26,6 +28,7 @@ def main() -> None:
         ws_max_size=4096,  # bytes; all that clients say is ping
         access_log=arguments.access_log,
         server_header=False,
+        log_config=settings.LOGGING,  # the server's lines are as safe as ours, those of the parent of workers too
         log_level=arguments.log_level,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
     )

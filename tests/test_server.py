@@ -323,3 +323,36 @@ def test_an_origin_that_is_no_address_is_foreign(server, tenant, log_in, origin)
         b"\r\n\r\n", f"\r\nCookie: {log_in(tenant)}\r\nOrigin: {origin}\r\n\r\n".encode("latin1")
     )
     assert answer_to(server, request, seconds=5).startswith(b"HTTP/1.1 403 ")
+
+
+@pytest.mark.parametrize("path", ["/v1/nowhere", "/api/v1/nowhere", "/api/v1/devices/register", "/v1/ingest", "/x"])
+def test_an_error_keeps_the_headers_that_make_a_page_safe(server, path):
+    answer = httpx.delete(f"{server.url}{path}", headers={"Accept": "application/json"}, **HTTP)
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (DEBUG|INFO|WARNING|ERROR) [\w.]+ .+")
+
+
+def test_each_line_of_the_server_has_the_form_of_the_log(start_server, transactional_db):
+    """Those of its start, of each request, and of what is no request, whatever a proxy says of the client."""
+    server = start_server(FORWARDED_ALLOW_IPS="*")
+    answer_to(server, b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: \x9b[2J\x85x\r\nConnection: close\r\n\r\n")
+    answer_to(server, b"hello\r\n\r\n")
+    server.stop()
+    assert re.search(r' INFO uvicorn.access .*\\x9b\[2J\\x85x:0 - "GET /healthz HTTP/1.1" ', server.log)
+    for start in ("Uvicorn running on", "Invalid HTTP request received", "Finished server process"):
+        assert start in server.log
+    for line in server.log.split("\n")[:-1]:
+        assert LINE.fullmatch(line), line
+
+
+@servers_only
+def test_each_line_of_workers_and_their_parent_has_the_form_of_the_log(serving):
+    serving.process.terminate()
+    serving.process.wait(20)
+    printed = serving.log_file.read_text()
+    assert "Started parent process" in printed
+    for line in printed.split("\n")[:-1]:
+        assert LINE.fullmatch(line), line
