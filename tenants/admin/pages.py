@@ -48,6 +48,12 @@ class StaffPages(ModelAdmin):
         fields = {field.name for field in self.opts.concrete_fields}
         return super().get_object(request, object_id, from_field if from_field in fields else None)
 
+    def to_field_allowed(self, request: HttpRequest, to_field: str) -> bool:
+        """Not for the name of a reverse relation, which Django takes for a field's: it would raise."""
+        return any(field.name == to_field for field in self.opts.concrete_fields) and super().to_field_allowed(
+            request, to_field
+        )
+
     def _is_possible(self, name: str, value: Any) -> bool:
         try:
             field = self.opts.get_field(name)
