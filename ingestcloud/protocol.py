@@ -71,6 +71,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.unsent_bytes = 0
         self.unsent_since = 0.0
         self.answering: RequestResponseCycle | None = None
+        self.is_finishing = False  # what came before is answered, and nothing more is read
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -214,7 +215,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self.unsent_bytes = unsent_bytes
             return
         self.unsent_bytes = 0
-        if self.parser is None or (not self.in_head and self.cycle.response_complete):
+        has_ended = self.parser is None and not self.is_finishing
+        if has_ended or (not self.in_head and self.cycle.response_complete):
             if self.late_since is None:
                 self.late_since = now
             elif now - self.late_since > LINGER_SECONDS:
@@ -225,7 +227,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._end(TOO_SLOW if self.head_bytes else b"")
 
     def _end(self, answer: bytes) -> None:
-        """End the connection, with `answer` if none was begun and none is owed to an earlier request."""
+        """End the connection: with `answer`, or when the requests that came before are answered."""
         if self.parser is None or self.transport.is_closing():
             return
         cycle = self.cycle
@@ -236,6 +238,9 @@ class BoundedProtocol(HttpToolsProtocol):
         if is_first and answer:
             self.transport.write(answer)
             self.linger()
+        elif answer and self.in_head:
+            self.parser, self.is_finishing = None, True  # type: ignore[assignment]
+            cycle.keep_alive = False  # the newest one: the connection is closed behind its answer
         else:
             self.transport.close()
 
