@@ -90,7 +90,7 @@ class TestHeads:
     @pytest.mark.parametrize("before", [b"", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"])
     def test_one_of_100_kilobytes_in_one_write_is_refused(self, server, before):
         answer = exchange(server, before + POST + b"X: " + b"x" * 100_000 + b"\r\nContent-Length: 0\r\n\r\n")
-        assert b"HTTP/1.1 431 " in answer or (before and not answer)
+        assert b"HTTP/1.1 431 " in answer or (before and b"HTTP/1.1 200 " in answer)
         assert b"HTTP/1.1 401 " not in answer
 
     def test_one_of_60_kilobytes_is_read(self, server):
@@ -102,15 +102,16 @@ class TestHeads:
             answer = exchange(server, POST + CLOSE + b"a: b\r\n" * count + b"Content-Length: 0\r\n\r\n")
             assert answer[9:12] == status
 
-    def test_what_is_not_http_gets_a_problem_and_few_lines_in_the_log(self, server):
-        printed = len(server.log)
+    def test_what_is_not_http_gets_a_problem_and_few_lines_in_the_log(self, start_server):
+        server = start_server()  # another test may have used the line of these ten seconds up
         for _ in range(50):
             answer_head, _, body = exchange(server, b"hello\r\n\r\n").partition(b"\r\n\r\n")
             assert answer_head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
             assert b"content-type: application/problem+json" in answer_head
             assert b"x-content-type-options: nosniff" in answer_head
             assert json.loads(body)["code"] == "invalid_request"
-        assert 0 < len(re.findall("not HTTP/1.1|Invalid HTTP", server.log[printed:])) < 5
+        assert 0 < len(re.findall("not HTTP/1.1|Invalid HTTP", server.log)) < 5
+        server.stop()
 
 
 class TestChunks:
