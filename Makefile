@@ -4,7 +4,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 MANAGE := $(BIN)/python manage.py
-# Each package as it comes, because all of them take a minute; the rest of what pip says only if it fails.
+# Prints each package as it is collected, because all of them take a minute; pip's full output only if it fails.
 define INSTALL
 @echo "Installing $<"
 @{ $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -r $< 2>&1 || echo FAILED; } | \
@@ -16,7 +16,7 @@ UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-
 	--no-emit-index-url --no-emit-find-links --generate-hashes --no-strip-extras --custom-compile-command "make requirements"
 CODE := alerts common devices edge_agent ingest ingestcloud tenants
 ARGS ?=
-# Tests wait more than they work. Each worker has servers of its own, or one of those in REDIS_URL.
+# Tests mostly wait. Each worker has its own servers, or one of those in REDIS_URL.
 comma := ,
 TEST_WORKERS := --dist loadfile --numprocesses $(if $(DATABASE_URL),$(words $(subst $(comma), ,$(REDIS_URL))),3)
 ROUNDS ?= 200
@@ -24,7 +24,7 @@ FUZZ ?= 20
 PORT ?= 8000
 export PORT
 
-# What the checks see instead of this machine's environment and .env.
+# The environment of the checks, in place of this machine's and .env.
 CHECK_ENV := env SECRET_KEY=only-for-checks-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEFGHIJ ALLOWED_HOSTS=example.org \
 	DEBUG=false HTTPS=true DATABASE_URL=sqlite://:memory: REDIS_URL= WEB_CONCURRENCY=1 \
 	DEMO_DEVICE_KEY= DEMO_ADMIN_PASSWORD=
@@ -73,11 +73,11 @@ coverage: $(VENV)/.dev ## all tests, and which lines of our code none of them ru
 	$(BIN)/coverage report
 
 .PHONY: torture
-torture: $(VENV)/.dev ## kill, stop and cut everything under load, and see that nothing is lost (ROUNDS=…)
+torture: $(VENV)/.dev ## kill, stop and cut everything under load, and check that nothing is lost (ROUNDS=…)
 	$(BIN)/python -m tools.torture $(ROUNDS)
 
 .PHONY: fuzz
-fuzz: $(VENV)/.dev ## send it what hypothesis and schemathesis make up, for long (FUZZ=…)
+fuzz: $(VENV)/.dev ## the tests by hypothesis and schemathesis, with many more examples (FUZZ=…)
 	FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/test_decoder.py tests/test_openapi.py $(ARGS)
 
 .PHONY: lint
@@ -91,11 +91,11 @@ lint: $(VENV)/.dev ## formatting, lint, types, templates, security, migrations, 
 	@$(CHECK_ENV) $(MANAGE) check --deploy --fail-level WARNING
 
 .PHONY: audit
-audit: $(VENV)/.dev ## look the pinned packages up among the known vulnerabilities
+audit: $(VENV)/.dev ## check the pinned packages for known vulnerabilities
 	$(BIN)/python -m tools.audit
 
 .PHONY: check
-check: lint audit test ## all that must be green
+check: lint audit test ## everything that must pass
 
 .PHONY: bench
 bench: $(VENV)/.dev ## the benchmarks, ratios printed (ARGS=…)
@@ -107,13 +107,13 @@ requirements: $(VENV)/.dev ## compile the pinned requirements from pyproject.tom
 	$(UV_COMPILE) --extra demo --constraints requirements.txt --output-file requirements-demo.txt
 	$(UV_COMPILE) --extra demo --extra dev --constraints requirements.txt --output-file requirements-dev.txt
 
-# Compressing takes some ten seconds, so only where a file changed or a package may have.
+# Compressing takes some ten seconds, so it is done only if a file or a package may have changed.
 staticfiles/staticfiles.json: $(VENV)/.runtime $(shell find $(CODE) -path '*/static/*' -type f)
 	@echo "Collecting static files"
 	@$(MANAGE) collectstatic --noinput --verbosity 0
 	@touch $@
 
-# Empty files in .venv remember what was done; make compares their age.
+# Empty files in .venv record what was done; make compares their ages.
 $(VENV)/.made:
 	@for python in $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11); do \
 		"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \

@@ -1,1 +1,1 @@
-"""Figures for claims about speed, as ratios within one run. `make bench`."""
+"""Figures behind our claims about speed, as ratios within one run. `make bench` runs them."""

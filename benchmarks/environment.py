@@ -1,4 +1,4 @@
-"""What every benchmark stands on: real servers, tables without rows, sixteen devices of four tenants."""
+"""The environment of every benchmark: real servers, empty tables, sixteen devices of four tenants."""
 
 import json
 import os
@@ -18,7 +18,7 @@ UVICORN = ["uvicorn", "--no-access-log", "--log-level", "warning"]
 
 
 def prepare() -> None:
-    """Start PostgreSQL and Redis where none are given, and migrate."""
+    """Start PostgreSQL and Redis unless the environment names some, and migrate."""
     import django
 
     servers.complete_environment()
@@ -41,7 +41,7 @@ def make_keys() -> list[str]:
 
 
 def log_in(*slugs: str) -> str:
-    """A session's cookie of a new analyst of these tenants."""
+    """The session cookie of a new analyst of these tenants."""
     from django.conf import settings
     from django.contrib.auth import get_user_model
     from django.test import Client
@@ -66,14 +66,14 @@ def truncate() -> None:
 
 @contextmanager
 def copy_of_database() -> Iterator[str]:
-    """The address of a second database like this one, on the same server."""
+    """Yields the URL of a copy of this database, on the same server."""
     import psycopg
     from django.db import connection
 
     url = urlsplit(os.environ["DATABASE_URL"])
     name = connection.settings_dict["NAME"]
     connection.close()
-    connection.close_pool()  # nobody may be connected to what is copied
+    connection.close_pool()  # no one may be connected to the database that is copied
     with psycopg.connect(url._replace(path="/template1").geturl(), autocommit=True) as server:
         server.execute(f'CREATE DATABASE "{name}_copy" TEMPLATE "{name}"')
     try:
@@ -84,7 +84,7 @@ def copy_of_database() -> Iterator[str]:
 
 
 class Serving:
-    """A running server: its port, and its process id."""
+    """A running server: its port and process id."""
 
     def __init__(self, port: int, pid: int) -> None:
         self.port, self.pid = port, pid
@@ -92,7 +92,7 @@ class Serving:
 
 @contextmanager
 def serving(**environment: str) -> Iterator[Serving]:
-    """As `make serve` runs it in one process."""
+    """The server as `make serve` runs it, in one process."""
     with _running(["ingestcloud.server", "--log-level=warning"], environment) as server:
         yield server
 
@@ -144,7 +144,7 @@ def _wait(port: int) -> None:
 
 @contextmanager
 def pages(server: Serving, slugs: list[str]) -> Iterator[None]:
-    """A page of each tenant is open, and reads what it is sent."""
+    """While this runs, one page of each tenant is open and reads its frames."""
     cookies = [log_in(slug) for slug in slugs]
     command = [sys.executable, "-m", "benchmarks.sockets", str(server.port), json.dumps(cookies)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
@@ -152,7 +152,7 @@ def pages(server: Serving, slugs: list[str]) -> Iterator[None]:
         process.stdout.readline()  # they are open
         yield
         if process.poll() is not None:
-            raise SystemExit("the pages have gone")
+            raise SystemExit("the pages have disconnected")
     finally:
         process.kill()
         process.wait()

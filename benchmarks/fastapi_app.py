@@ -1,4 +1,4 @@
-"""The same durable work for one event a request, with FastAPI, pydantic and asyncpg: what we compare with."""
+"""The same durable work with FastAPI, pydantic and asyncpg, to compare with at one event a request."""
 
 import hashlib
 import os

@@ -1,8 +1,8 @@
 """Keep-alive HTTP clients that post prepared bodies as fast as they are answered, in a process of their own.
 
-Run as `python -m benchmarks.load FILE CLIENTS PORT PASSES`: FILE is a pickle of whole requests. They are sent so many
+Run as `python -m benchmarks.load FILE CLIENTS PORT PASSES`: FILE is a pickle of whole requests. They are sent PASSES
 times, each time with another number in place of `PASS`. Prints a line of JSON: requests, seconds, and the latencies'
-quantiles in milliseconds.
+p50 and p99 in milliseconds.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ PASS = b"@@@@@@@@"
 
 
 class Client(asyncio.Protocol):
-    """One connection. It takes the next request when the one before is answered."""
+    """One connection. It sends the next request when the one before is answered."""
 
     def __init__(self, requests: Iterator[bytes], latencies: list[float], failures: list[bytes]) -> None:
         self.requests, self.latencies, self.failures = requests, latencies, failures
@@ -83,7 +83,7 @@ async def drive(prepared: list[bytes], clients: int, port: int, passes: int) -> 
 
 
 def post(requests: list[Request], clients: int, port: int, passes: int = 1) -> dict[str, float]:
-    """Send (device key, body) requests from another process and return its figures. One that fails ends it all."""
+    """Send (device key, body) requests from another process and return its figures. A failed request ends it all."""
     raw = [
         f"POST /v1/ingest HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Device-Key: {key}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()

@@ -1,4 +1,4 @@
-"""What a server process holds after ten million events, against after the first hundred thousand."""
+"""The memory of a server process after ten million events, against after the first hundred thousand."""
 
 import os
 
@@ -25,7 +25,7 @@ def memory_growth() -> list[float]:
         post(unmarked, 16, server.port)
         first = process.memory_info().rss
         for part in range(10):
-            # Each part's bodies are new ones: a repeat would not be stored.
+            # Each part has new bodies: a repeat would not be stored.
             renamed = [(key, body.replace(b"pass ", b"part%d " % part)) for key, body in prepared]
             post(renamed, 16, server.port, passes=max(2, (total - FIRST) // PASS_EVENTS // 10))
             say(f"{process.memory_info().rss / 2**20:.0f} MiB, at first {first / 2**20:.0f} MiB")

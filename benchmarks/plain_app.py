@@ -1,4 +1,4 @@
-"""The plain way: what one writes first with Django REST framework. Same checks, same tables, same durability."""
+"""The plain way: a first version with Django REST framework. Same checks, same tables, same durability."""
 
 import hashlib
 
@@ -7,7 +7,7 @@ from django.db import transaction
 from django.urls import path
 from django.utils import timezone
 
-application = get_asgi_application()  # loads the apps; what follows needs them
+application = get_asgi_application()  # loads the apps, which the imports below need
 
 from django.contrib.auth.models import AnonymousUser  # noqa: E402
 from rest_framework.authentication import BaseAuthentication  # noqa: E402

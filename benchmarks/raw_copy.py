@@ -1,6 +1,6 @@
-"""Raw COPY of prepared text, two connections in two processes: what the database can take.
+"""Raw COPY of prepared text, two connections in two processes: the most that the database can accept.
 
-It writes every row that we write for the same batches: the batch, its events and its alerts, a commit for each batch.
+It writes every row that we write for the same batches (the batch, its events and its alerts), with a commit for each.
 Run as `python -m benchmarks.raw_copy DATABASE_URL FILE`: FILE is a pickle of lists of (table and columns, text).
 """
 
@@ -28,8 +28,8 @@ ALERTS = (
 
 
 def copy_texts(batch: list[dict], number: int) -> list[tuple[str, bytes]]:
-    """What goes into each table. No text has a character that COPY would want escaped."""
-    now = datetime.now(UTC).isoformat()  # into the partition that new rows go to
+    """The text for each table. It has no characters that COPY requires to be escaped."""
+    now = datetime.now(UTC).isoformat()  # into the same partition as new rows
     who = (number % 4 + 1, number % 16 + 1)
     body = events.body(batch)
     alerts = [(event["timestamp"], event["data"]) for event in batch if event["kind"] == "security_alert"]

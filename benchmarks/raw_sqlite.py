@@ -21,7 +21,7 @@ ALERTS = (
 
 
 def events_per_second(file: Path, batches: list[list[dict]]) -> float:
-    """Into the tables of `file`, which are there and empty."""
+    """Writes into the tables of `file`, which must exist and be empty."""
     prepared = [rows_of(batch, number) for number, batch in enumerate(batches)]
     connection = sqlite3.connect(file, isolation_level=None)
     connection.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")

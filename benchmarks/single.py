@@ -13,7 +13,7 @@ CLIENTS = 64
 
 @functools.cache  # two rows come from the same runs
 def runs() -> tuple[list[float], list[float]]:
-    """The ratios of requests a second, and those of our p99 to our median."""
+    """The ratios of requests a second, and the ratios of our p99 to our median."""
     keys, ratios, tails = environment.make_keys(), [], []
     with environment.serving() as ours, environment.serving_other("benchmarks.fastapi_app:app") as theirs:
         for run in range(RUNS):

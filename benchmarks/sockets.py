@@ -1,8 +1,8 @@
-"""Open sockets of analysts in a process of their own: as little work for each frame as can be.
+"""Open sockets of analysts in a process of their own, with as little work for each frame as possible.
 
-Run as `python -m benchmarks.sockets PORT COOKIES`: COOKIES is a JSON array, a socket each. Prints a line when all are
-open. With `KEY ALERTS` behind it posts so many alerts, one after the other is answered, and prints a line of JSON: for
-each, the milliseconds from before its POST to the moment when the last socket had it.
+Run as `python -m benchmarks.sockets PORT COOKIES`: COOKIES is a JSON array, with one socket for each. Prints a line
+when all are open. Given `KEY ALERTS` too, posts ALERTS alerts, each when the one before is answered, and prints a line
+of JSON instead: for each alert, the milliseconds from just before its POST until the last socket had it.
 """
 
 import asyncio
@@ -16,12 +16,12 @@ from collections.abc import Callable
 
 import uvloop
 
-SETTLE = 2.0  # seconds for what the handshakes left to do
+SETTLE = 2.0  # seconds for the work that the handshakes left
 PING, TEXT = 9, 1
 
 
 class Page(asyncio.Protocol):
-    """A WebSocket that parses no more of a frame than its head (RFC 6455, section 5.2), and answers pings."""
+    """A WebSocket that parses only the head of a frame (RFC 6455, section 5.2), and answers pings."""
 
     def __init__(self, port: int, cookie: str, seen: Callable[[bytes], None]) -> None:
         self.port, self.cookie, self.seen = port, cookie, seen
@@ -84,7 +84,7 @@ async def listen(port: int, cookies: list[str]) -> None:
 
 
 async def burst(port: int, cookies: list[str], key: str, count: int) -> list[float]:
-    """Each socket must get each alert once, in the order of ids."""
+    """The milliseconds of each alert. Each socket must get each alert once, in the order of ids."""
     had, last_ids, arrived = [0] * count, [0] * len(cookies), [0.0] * count
     received = [0] * len(cookies)
     finished = asyncio.get_running_loop().create_future()

@@ -20,7 +20,7 @@ TENANTS = [f"bench-{number}" for number in range(4)]
 
 
 def requests(keys: list[str], count: int, size: int, seed: int) -> list[tuple[str, bytes]]:
-    """Bodies of which no two are the same, of all devices in turn."""
+    """Distinct bodies, from all devices in turn."""
     return [(keys[n % len(keys)], events.body(batch)) for n, batch in enumerate(events.batches(count, size, seed))]
 
 
@@ -35,7 +35,7 @@ def copy_rate(count: int) -> float:
 def against_copy(size: int, count: int) -> list[float]:
     keys, ratios = environment.make_keys(), []
     with environment.serving() as server, environment.pages(server, TENANTS):
-        # Twice for nothing: the first rows go into new files, which takes longer.
+        # A warm-up of both: the first rows go into new files, which takes longer.
         copy_rate(count * size), rate(server, keys, count, size, 1)
         for run in range(RUNS):
             environment.truncate()
@@ -94,7 +94,7 @@ SELECT tenant_id, id, n, now(), now(), 'Port scan', 'high', 'SYN scan on 256 por
 
 
 def large_vs_empty() -> list[float]:
-    """By turns into two databases of the same server, for in the minutes that filling takes a machine changes."""
+    """Alternate between two databases on the same server: filling one takes minutes, in which a machine changes."""
     rows = int(os.environ.get("BENCH_ROWS", "20000000"))
     keys, ratios = environment.make_keys(), []
     with environment.copy_of_database() as url:
@@ -105,9 +105,9 @@ def large_vs_empty() -> list[float]:
                 rate(server, keys, 500, 500, 1)
             for run in range(RUNS):
                 seconds = {"empty": 0.0, "large": 0.0}
-                # The disk is still busy with the one before: so each is once before and once behind the other.
+                # The disk is still busy with the turn before, so each database goes once first and once second.
                 for turn, name in enumerate(("empty", "large", "large", "empty")):
-                    environment.truncate()  # the one that is to be empty; and a checkpoint for both
+                    environment.truncate()  # the database that must be empty; the checkpoint is for both
                     seconds[name] += 1 / rate(servers[name], keys, 500, 500, 2 + 2 * run + turn // 2)
                 say(
                     "large {large:.2f} s a million   empty {empty:.2f} s".format(
@@ -125,12 +125,12 @@ def fill(url: str, rows: int) -> None:
             connection.execute(FILL, {"first": first, "last": min(first + 1_000_000, rows) - 1})
         connection.execute(FILL_BATCHES, [rows // 500])
         connection.execute(FILL_ALERTS, [rows // 800])
-        connection.execute("VACUUM ANALYZE")  # or it would be done behind the measurement
+        connection.execute("VACUUM ANALYZE")  # otherwise autovacuum would do it during the measurement
         connection.execute("CHECKPOINT")
 
 
 def sqlite500_vs_raw() -> list[float]:
-    """Each of both into a copy of the same file, in which there are devices and no events."""
+    """Each writes into a copy of the same file, which has devices but no events."""
     ratios = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

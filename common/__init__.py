@@ -1,1 +1,1 @@
-"""What every room may use. It has no models and imports nothing of ours."""
+"""Helpers that every package may use. This one has no models and imports none of the others."""

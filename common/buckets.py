@@ -1,18 +1,18 @@
-"""Token buckets: so many at once, and so many a second in the long run."""
+"""Token buckets: `burst` requests at once, and `rate` a second in the long run."""
 
 import math
 import time
 
 
 class Buckets:
-    """A bucket for each key, full at first. Bounded: beyond `most` keys those that are full again are forgotten.
+    """A bucket for each key, full at first. At `most` keys, those whose buckets are full again are forgotten.
 
-    If that makes no room, all are: a flood of keys must not grow our memory.
+    If that makes no room, all are forgotten: a flood of keys must not fill our memory.
     """
 
     def __init__(self, rate: float, burst: float, most: int = 10_000) -> None:
         self._rate, self._burst, self._most = rate, burst, most
-        self._buckets: dict[str, tuple[float, float]] = {}  # tokens, and when that was
+        self._buckets: dict[str, tuple[float, float]] = {}  # tokens, and when they were counted
 
     def take(self, key: str) -> int:
         """Take a token. Returns 0, or the seconds until there is one."""

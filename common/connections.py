@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL whose every operation ends."""
+"""Connections to PostgreSQL on which every operation ends."""
 
 from typing import Any, ClassVar
 
@@ -11,14 +11,14 @@ OPERATION_SECONDS = 8.0
 class BoundedConnection(psycopg.Connection[Any]):
     """A connection that is closed if an operation on it takes longer than `seconds`.
 
-    A balancer or a pooler in between may keep a connection open that leads nowhere any more, and answer its keepalives:
-    only the operation that does not come back tells. A server sets `seconds`; commands may take as long as they need.
+    A load balancer or pooler in between may keep a dead connection open and answer its keepalives: only an operation
+    that does not return shows it. A server sets `seconds`; commands may take as long as they need.
     """
 
     seconds: ClassVar[float | None] = None
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
-        """Raises OperationalError after `seconds`, and the connection is closed."""
+        """Raises OperationalError after `seconds`, and closes the connection."""
         if timeout is not None or self.seconds is None:
             return super().wait(gen, interval, timeout)
         try:

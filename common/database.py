@@ -1,4 +1,4 @@
-"""The way to the database from the event loop: by a few threads for each purpose, and with an end to every wait."""
+"""Queries from the event loop: in a few threads for each purpose, and with a limit to every wait."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,18 +14,18 @@ T = TypeVar("T")
 
 
 class QueryThreads:
-    """Threads of one purpose, so that what others ask can't hold it up.
+    """Threads for one purpose, so that queries for others can't hold it up.
 
-    Channels' own way has one thread for all: while the database is away, each query would wait for all before it.
+    Channels' own way is one thread for all: while the database is down, each query would wait for all before it.
     """
 
     def __init__(self, name: str, count: int) -> None:
         self._executor = ThreadPoolExecutor(count, thread_name_prefix=name)
 
     async def run(self, query: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
-        """What `query` returns. Raises OperationalError where that takes longer than `OPERATION_SECONDS`.
+        """Run `query` and return its result. Raises OperationalError if it takes longer than `OPERATION_SECONDS`.
 
-        A query that nobody waits for any more, because its task was cancelled, is not begun.
+        A query whose task was cancelled before it began is not run.
         """
         try:
             async with asyncio.timeout(OPERATION_SECONDS):
@@ -43,17 +43,17 @@ def _run(query: Callable[..., T], arguments: tuple, keywords: dict) -> T:
         forget_dead_connections()
         if has_begun:
             raise
-        # The pool had none that was alive, and has new ones now.
+        # The pool had no live connection, and makes new ones now.
         return query(*arguments, **keywords)
     finally:
         connection.close()
 
 
 def forget_dead_connections() -> None:
-    """Give this thread's connection up. If it was dead, close all that wait in the pool: they may be dead too.
+    """Give up this thread's connection. If it was dead, close all idle ones in the pool: they may be dead too.
 
-    The pool would find them one at a time, with a longer and longer pause behind each; and to ask a connection that
-    leads nowhere whether it is alive takes as long as any operation on it.
+    The pool would find them one at a time, with an ever longer pause after each; and asking a dead connection whether
+    it is alive takes as long as any other operation on it.
     """
     was_dead = connection.connection is None or getattr(connection.connection, "closed", False)
     connection.close()
@@ -62,6 +62,6 @@ def forget_dead_connections() -> None:
 
 
 def drain_pool() -> None:
-    """Close all connections that wait in the pool; it makes new ones."""
+    """Close all idle connections in the pool; it makes new ones."""
     if pool := getattr(connection, "pool", None):
         pool.drain()

@@ -1,24 +1,24 @@
-"""An end to every wait of a request: one timer for all of them, for one each would cost a twentieth of a request."""
+"""A limit to every wait of a request, with one timer for all: a timer each would cost a twentieth of a request."""
 
 import asyncio
 from typing import Protocol
 
 from common.loops import PerLoop
 
-LOOK_SECONDS = 1.0  # seconds between looks: so much later than its deadline a wait may end
+LOOK_SECONDS = 1.0  # seconds between checks: a wait may end this much after its deadline
 
 
 class Waiting(Protocol):
-    """Something that must be over at `deadline`, by the event loop's clock."""
+    """A wait that must end by `deadline`, on the event loop's clock."""
 
     deadline: float
 
     def give_up(self) -> None:
-        """Called once, on the event loop, where it is not over in time."""
+        """Called once, on the event loop, if the wait has not ended in time."""
 
 
 class Deadlines:
-    """Of one event loop."""
+    """The waits of one event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -31,7 +31,7 @@ class Deadlines:
             self._timer = self._loop.call_later(LOOK_SECONDS, self._look)
 
     def remove(self, waiting: Waiting) -> None:
-        """It is over."""
+        """Call this when the wait has ended."""
         self._waiting.pop(waiting, None)
 
     def _look(self) -> None:

@@ -1,4 +1,4 @@
-"""What the headers of a request say, where more than one endpoint asks."""
+"""Reads the request headers that more than one endpoint needs."""
 
 import re
 import socket
@@ -12,7 +12,7 @@ IDEMPOTENCY_KEY = re.compile(r'"?([!#-\[\]-~]{1,255})"?')  # visible ASCII witho
 
 
 class InvalidIdempotencyKey(APIException):
-    """400: a header that is no such key."""
+    """400: the header is not a valid Idempotency-Key."""
 
     status_code = 400
     default_code = "invalid_idempotency_key"
@@ -20,9 +20,9 @@ class InvalidIdempotencyKey(APIException):
 
 
 def idempotency_key(headers: Headers) -> str | None:
-    """The value of `Idempotency-Key`, with or without the quotes that draft-ietf-httpapi-idempotency-key-header wants.
+    """The value of `Idempotency-Key`, None if there is none. Raises InvalidIdempotencyKey.
 
-    Raises InvalidIdempotencyKey.
+    The quotes that draft-ietf-httpapi-idempotency-key-header requires may be missing.
     """
     header = headers.get("HTTP_IDEMPOTENCY_KEY")
     if header is None:
@@ -34,7 +34,7 @@ def idempotency_key(headers: Headers) -> str | None:
 
 
 def source_address(headers: Headers) -> str | None:
-    """Where the request came from, None where that is no address: a proxy may pass on anything."""
+    """The address that the request came from, None if it is not an address: a proxy may pass on anything."""
     try:
         return normalize_address(headers.get("REMOTE_ADDR", ""))
     except ValueError:
@@ -42,7 +42,7 @@ def source_address(headers: Headers) -> str | None:
 
 
 def normalize_address(text: str) -> str:
-    """The usual form of an IPv4 or IPv6 address, as PostgreSQL writes it. Raises ValueError where `text` is none."""
+    """The usual form of an IPv4 or IPv6 address, as PostgreSQL writes it. Raises ValueError for any other text."""
     family = socket.AF_INET6 if ":" in text else socket.AF_INET
     try:
         return socket.inet_ntop(family, socket.inet_pton(family, text))

@@ -1,4 +1,4 @@
-"""One object for each event loop. A process that serves has one loop, tests have many."""
+"""One object for each event loop. A server process has one loop, tests have many."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 class PerLoop(Generic[T]):
-    """Makes an object for a loop when it is first asked for, and forgets those of closed loops."""
+    """Makes a loop's object when it is first asked for, and forgets those of closed loops."""
 
     def __init__(self, make: Callable[[asyncio.AbstractEventLoop], T]) -> None:
         self._make = make

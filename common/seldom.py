@@ -1,11 +1,11 @@
-"""Lines of the log that many may cause at once."""
+"""Log lines that many requests may cause at once."""
 
 import logging
 import time
 
 
 class SeldomLine:
-    """Writes at most one line in `seconds`: a thousand sockets may meet the same fault, and anybody can knock."""
+    """Writes at most one line in `seconds`: a thousand sockets may hit the same fault, and anyone can send requests."""
 
     def __init__(self, logger: logging.Logger, level: int, seconds: float = 10.0) -> None:
         self._logger, self._level, self._seconds = logger, level, seconds

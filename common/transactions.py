@@ -1,4 +1,4 @@
-"""Transactions that end in time: what was answered as failed, or given up, must not be committed later."""
+"""Transactions that end in time: a request that was answered with an error, or given up, must not commit later."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -11,11 +11,11 @@ BOUNDS = "SELECT set_config('statement_timeout', %s, true), set_config('idle_in_
 
 
 class TimeLimit:
-    """The time, from now on, that a request has for all that it asks of the database.
+    """The time, counted from now, that a request has for all its queries.
 
-    PostgreSQL itself holds to it: it cancels a statement that takes longer, also by waiting for a lock, and ends the
-    session when the next statement or the commit stays away. On SQLite only the lock of its one writer is waited for,
-    and `timeout` in settings.py bounds that; those who read wait for nobody.
+    PostgreSQL itself enforces it: it cancels a statement that takes longer, including its wait for a lock, and ends the
+    session if the next statement or the commit does not come. On SQLite the only wait is for the lock of its single
+    writer, and `timeout` in settings.py bounds that; readers do not wait.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -30,7 +30,7 @@ class TimeLimit:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """For queries that write nothing. PostgreSQL's bounds are a transaction's; SQLite's would lock writers out."""
+        """For reading only. PostgreSQL's limits need a transaction; on SQLite one would lock writers out."""
         if connection.vendor == "postgresql":
             with self.transaction():
                 yield
@@ -38,16 +38,16 @@ class TimeLimit:
             yield
 
     def _milliseconds_left(self) -> int:
-        """Raises OperationalError where there are none."""
+        """Raises OperationalError if none are left."""
         left = int((self._end - time.monotonic()) * 1000)
         if left <= 0:
-            raise OperationalError("The time for this transaction is over.")
+            raise OperationalError("The time for this transaction has run out.")
         return left
 
     def _execute(self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
         """Around each statement (Django's "database instrumentation")."""
         left = self._milliseconds_left()
-        # In a transaction that failed PostgreSQL takes nothing but the way back to a savepoint.
+        # In a failed transaction PostgreSQL accepts only a rollback to a savepoint.
         if connection.vendor == "postgresql" and not sql.startswith("ROLLBACK"):
             execute(BOUNDS, (str(left), str(left)), False, context)
         return execute(sql, params, many, context)

@@ -1,4 +1,4 @@
-"""Who is sending: the key in the `X-Device-Key` or the `X-Provisioning-Key` header."""
+"""Identifies the sender by the key in the `X-Device-Key` or `X-Provisioning-Key` header."""
 
 import time
 
@@ -13,14 +13,14 @@ from devices.keys import key_digest
 from devices.models import Device, DeviceKey, ProvisioningKey
 from tenants.models import Tenant
 
-KNOWN_SECONDS = 10.0  # seconds that a key found is trusted without asking the database again
+KNOWN_SECONDS = 10.0  # seconds that a key is trusted without asking the database again
 MAX_KNOWN_KEYS = 10_000
 
 
 class KnownKeys:
-    """Keys seen a moment ago, in this process. Any change to a key, a device or a tenant here clears it.
+    """Keys that this process has just seen. Any change to a key, a device or a tenant in this process clears them.
 
-    A change made by another process is noticed when the batch is stored, in the same transaction.
+    A change by another process is noticed when the batch is stored, in the same transaction.
     """
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class DeviceKeyAuthentication(BaseAuthentication):
         return 'DeviceKey realm="ingest"'
 
     def known_key(self, request: Request) -> DeviceKey | None:
-        """The key if it is known without asking the database. Raises InvalidDeviceKey for what can't be one."""
+        """The key if it is known without asking the database. Raises InvalidDeviceKey for text that can't be a key."""
         return known_keys.get(self._digest(request))
 
     @staticmethod
@@ -92,7 +92,7 @@ class InvalidProvisioningKey(AuthenticationFailed):
 
 
 class ProvisioningKeyAuthentication(BaseAuthentication):
-    """`request.auth` is the ProvisioningKey. Whether it has a use left is seen when it is used."""
+    """`request.auth` is the ProvisioningKey. Whether it has a use left is checked when it is used."""
 
     def authenticate(self, request: Request) -> tuple[AnonymousUser, ProvisioningKey]:
         digest = key_digest(request.META.get("HTTP_X_PROVISIONING_KEY", ""))

@@ -1,4 +1,4 @@
-"""What all keys have in common: a secret that is shown once, and of which only the SHA-256 is stored."""
+"""What all keys have in common: a secret that is shown once, and stored only as its SHA-256."""
 
 import hashlib
 import secrets
@@ -15,14 +15,14 @@ PREFIX_LENGTH = 12
 
 
 def key_digest(plaintext: str) -> str:
-    """What is stored of a key. A plain SHA-256 is enough: the key has 256 random bits of its own."""
+    """The digest that is stored for a key. A plain SHA-256 is enough: the key itself has 256 random bits."""
     return hashlib.sha256(plaintext.encode()).hexdigest()
 
 
 def usable_at(moment: datetime, path: str = "") -> Q:
-    """The condition of a usable key; `path` leads to the keys from another model, as `keys__` does."""
-    endless_or_later = Q(**{f"{path}expires_at": None}) | Q(**{f"{path}expires_at__gt": moment})
-    return endless_or_later & Q(**{f"{path}revoked_at": None})
+    """The condition for a usable key; `path` leads to the keys from another model, as `keys__` does."""
+    not_expired = Q(**{f"{path}expires_at": None}) | Q(**{f"{path}expires_at__gt": moment})
+    return not_expired & Q(**{f"{path}revoked_at": None})
 
 
 class KeyQuerySet(TenantOwnedQuerySet):
@@ -30,7 +30,7 @@ class KeyQuerySet(TenantOwnedQuerySet):
         return self.filter(usable_at(now or timezone.now()))
 
     def in_state(self, state: str) -> Self:
-        """Those whose `state` is this one of the model's STATES, asked of the database."""
+        """Keys whose `state`, one of the model's STATES, is this one; the database computes it."""
         now = timezone.now()
         wanted = {
             "active": usable_at(now),
@@ -46,13 +46,13 @@ class KeyQuerySet(TenantOwnedQuerySet):
 
 
 class Key(models.Model):
-    """A secret with an optional end. Revocation is one way."""
+    """A secret with an optional expiry. Revocation can't be undone."""
 
-    START: ClassVar[str]  # how a plaintext begins, so that it is known for what it is wherever it turns up
+    START: ClassVar[str]  # how a plaintext begins, so that it is recognized wherever it turns up
     STATES: ClassVar[tuple[str, ...]] = ("active", "expired", "revoked")
 
     prefix = models.CharField(
-        max_length=PREFIX_LENGTH, editable=False, help_text="How the key starts, to tell it from others."
+        max_length=PREFIX_LENGTH, editable=False, help_text="How the key starts, to tell keys apart."
     )
     digest = models.CharField(max_length=64, unique=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -78,7 +78,7 @@ class Key(models.Model):
         return self.revoked_at is None and (self.expires_at is None or self.expires_at > now)
 
     def revoke(self) -> None:
-        """Refuse the key from now on. Revoking twice keeps the first moment."""
+        """Refuse the key from now on. Revoking it again keeps the first time."""
         if self.revoked_at is None:
             self.revoked_at = timezone.now()
             self.save(update_fields=["revoked_at"])

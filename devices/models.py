@@ -33,18 +33,18 @@ class Device(models.Model):
     events_per_second = models.PositiveIntegerField(
         null=True,
         blank=True,
-        help_text="What it may send in the long run, alerts not counted. 0: any. Empty: the site's limit.",
+        help_text="Long-run limit, not counting alerts. 0: no limit. Empty: the site's limit.",
     )
     burst = models.PositiveIntegerField(
         null=True,
         blank=True,
         validators=[MinValueValidator(1)],
-        help_text="How many events it may send at once before that limit holds. Empty: the site's limit.",
+        help_text="How many events it may send at once before that limit applies. Empty: the site's limit.",
     )
     registered_with = models.ForeignKey(
         "ProvisioningKey", on_delete=models.PROTECT, null=True, editable=False, related_name="devices"
     )
-    # Of the Idempotency-Key that it registered with: who knows that may repeat the registration.
+    # Of the Idempotency-Key that it registered with: anyone who knows that key may repeat the registration.
     registration_digest = models.CharField(max_length=64, null=True, editable=False)
     registration_repeats = models.PositiveSmallIntegerField(default=0, db_default=0, editable=False)
     registration_repeated_at = models.DateTimeField(null=True, editable=False)
@@ -67,7 +67,7 @@ class Device(models.Model):
 
 
 class SentByDevice(TenantOwned):
-    """A row that a device sent, in a table that grows with every batch. No key is checked, as in TenantOwned."""
+    """A row sent by a device, in a table that grows with every batch. Foreign keys are unchecked, as in TenantOwned."""
 
     device = models.ForeignKey(
         Device, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
@@ -104,11 +104,11 @@ class DeviceKey(Key):
 
     @property
     def owner(self) -> Device:
-        """Whose history tells what became of the key."""
+        """The object whose history also records what happens to the key."""
         return self.device
 
     def rotate(self, overlap: timedelta) -> tuple["DeviceKey", str]:
-        """Issue a successor; this key stays good for `overlap`, so that the device can be changed over."""
+        """Issue a successor. This key stays valid for `overlap`, so that the device can be switched over."""
         end = timezone.now() + overlap
         if self.expires_at is None or self.expires_at > end:
             self.expires_at = end
@@ -125,9 +125,9 @@ class ProvisioningKeyQuerySet(KeyQuerySet):
         return found.filter(left) if state == "active" else found
 
     def use(self, key: "ProvisioningKey") -> bool:
-        """Count one use of `key`, in the transaction that is open. False where it has none left, or is refused.
+        """Count one use of `key`, in the open transaction. Returns False if it has none left or is not usable.
 
-        One update that looks and counts: of two uses at the same moment, the second waits for the first to end.
+        A single update checks and counts: of two uses at the same moment, the second waits for the first to end.
         """
         left = self.usable().filter(pk=key.pk, use_count__lt=F("usage_limit"))
         return left.update(use_count=F("use_count") + 1, last_used_at=timezone.now()) == 1
@@ -140,7 +140,7 @@ class ProvisioningKeyQuerySet(KeyQuerySet):
 
 
 class ProvisioningKey(Key):
-    """The secret with which new devices of a tenant register themselves, so many times and no more."""
+    """The secret with which new devices of a tenant register themselves, up to a set number of devices."""
 
     START = "prv_"
     STATES = (*Key.STATES, "used up")
@@ -161,7 +161,7 @@ class ProvisioningKey(Key):
 
     @property
     def owner(self) -> Tenant:
-        """Whose history tells what became of the key."""
+        """The object whose history also records what happens to the key."""
         return self.tenant
 
     @property

@@ -1,4 +1,4 @@
-"""`POST /api/v1/devices/register`: a new device makes itself known, once, and gets its device key."""
+"""`POST /api/v1/devices/register`: a new device registers itself, once, and gets its device key."""
 
 import logging
 from datetime import datetime, timedelta
@@ -25,8 +25,8 @@ from devices.models import Device, DeviceKey, ProvisioningKey
 
 logger = logging.getLogger(__name__)
 
-TIME_LIMIT_SECONDS = 5.0  # for all that a registration asks of the database
-REPEAT_WITHIN = timedelta(days=1)  # for a device that never saw its answer, and was offline meanwhile
+TIME_LIMIT_SECONDS = 5.0  # for all queries of a registration
+REPEAT_WITHIN = timedelta(days=1)  # for a device that never got its answer, and was offline since
 MAX_REPEATS = 3
 SECRET_LENGTH = 22  # characters: 128 random bits in Base64
 TOO_SHORT = f"The Idempotency-Key of a registration is a secret: at least {SECRET_LENGTH} characters, made at random."
@@ -45,7 +45,7 @@ class InvalidRegistration(APIException):
 
 
 class DeviceNameTaken(APIException):
-    """409: the tenant has a device of that name, and whoever asks has not shown that it is the same one."""
+    """409: the tenant has a device of that name, and the request does not prove that it is the same one."""
 
     status_code = 409
     default_code = "device_name_taken"
@@ -55,22 +55,22 @@ class DeviceNameTaken(APIException):
 
 
 class NoRepeatLeft(DeviceNameTaken):
-    """409: it is the same device, but its registration is settled."""
+    """409: it is the same device, but its registration can't be repeated any more."""
 
     default_detail = (
-        "This device has registered, and that can't be repeated: it has been repeated three times or is a day old, the "
-        "device has sent a batch, or staff have seen to its keys. Have a key issued for it in the admin."
+        "This device is registered, and its registration can't be repeated: it was repeated three times or is a day "
+        "old, the device has sent a batch, or staff have changed its keys. Have a key issued for it in the admin."
     )
 
 
 class RegistrationSerializer(serializers.Serializer):
-    """A device as it describes itself. What is `null` or not known here is left out."""
+    """A device as it describes itself. `null` and unknown fields are ignored."""
 
     name = serializers.CharField(max_length=200)
     location = serializers.CharField(max_length=200, required=False, allow_blank=True, allow_null=True)
     type = serializers.CharField(max_length=100, required=False, allow_blank=True, allow_null=True)
 
-    # Behind the checks of the fields themselves: else a NUL would be named twice.
+    # Runs after the fields' own checks: otherwise a NUL would be reported twice.
     def validate_name(self, value: str | None) -> str | None:
         printable(value or "")
         return value
@@ -79,7 +79,7 @@ class RegistrationSerializer(serializers.Serializer):
 
 
 class RegisteredSerializer(serializers.Serializer):
-    """Who the device is from now on, and the key that is shown this once."""
+    """The device's identity from now on, and its key, which is shown only this once."""
 
     device_id = serializers.IntegerField()
     device_key = serializers.CharField()
@@ -87,7 +87,7 @@ class RegisteredSerializer(serializers.Serializer):
 
 
 class BoundedJSONParser(JSONParser):
-    """DRF's, for which a body that is nested too deeply would be a fault of ours."""
+    """Like DRF's, which would answer 500 to a body that is nested too deeply."""
 
     def parse(self, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -101,9 +101,9 @@ class RegisterView(APIView):
     parser_classes = [BoundedJSONParser]
 
     def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
-        """Before the first look into the database, which may take long."""
+        """Start the time limit before the first query, which may take long."""
         super().setup(request, *args, **kwargs)
-        # When its head came: its body, and its turn, may take minutes, and a repeat may be answered meanwhile.
+        # When its headers arrived: its body and its turn may take minutes, and a repeat may be answered meanwhile.
         self.arrived_at = getattr(request, "scope", {}).get("arrived_at") or timezone.now()
         self.time_limit = TimeLimit(TIME_LIMIT_SECONDS)
 
@@ -129,7 +129,7 @@ class RegisterView(APIView):
 
 
 def registration_secret(headers: Headers) -> str | None:
-    """The device's own `Idempotency-Key`, None where it sends none. Raises InvalidIdempotencyKey."""
+    """The device's own `Idempotency-Key`, None if it sends none. Raises InvalidIdempotencyKey."""
     secret = idempotency_key(headers)
     if secret is not None and len(secret) < SECRET_LENGTH:
         raise InvalidIdempotencyKey(TOO_SHORT)
@@ -139,15 +139,15 @@ def registration_secret(headers: Headers) -> str | None:
 def register(
     key: ProvisioningKey, secret: str | None, arrived_at: datetime, name: str, **fields: str
 ) -> tuple[Device, str]:
-    """A new device of the tenant of `key`, with a device key. It uses the provisioning key once.
+    """Make a device of the tenant of `key`, with a device key. This uses the provisioning key once.
 
-    A device whose answer was lost asks again with the same `secret`: until it has sent something, for a day, and
-    MAX_REPEATS times it gets another device key in place of the lost one, and no further use is counted. No key is
-    revoked that was made after `arrived_at`: another request of the device, overtaking this one, was told it.
+    A device whose answer was lost asks again with the same `secret`. For a day, MAX_REPEATS times, and until it has
+    sent a batch, it gets another device key in place of the lost one, and no further use is counted. A key made after
+    `arrived_at` is not revoked: it is the answer to another request of the device, which overtook this one.
 
-    For a transaction that is open. Raises InvalidProvisioningKey and DeviceNameTaken.
+    Needs an open transaction. Raises InvalidProvisioningKey and DeviceNameTaken.
     """
-    # One after the other: of two requests of a device, the second finds what the first has made.
+    # Requests with a key run one after the other: of two from a device, the second finds what the first has made.
     if not ProvisioningKey.objects.usable().select_for_update(no_key=True).filter(pk=key.pk):
         raise InvalidProvisioningKey
     digest = key_digest(secret) if secret else None
@@ -155,7 +155,7 @@ def register(
         own = Device.objects.filter(tenant=key.tenant, name=name, registered_with=key, registration_digest=digest)
         if device := own.first():
             return device, repeat(device, arrived_at)
-    # The use is counted first: a key without one left does not tell which names there are.
+    # The use is counted first: a key that is used up must not reveal which names exist.
     if not ProvisioningKey.objects.use(key):
         raise InvalidProvisioningKey
     try:
@@ -166,14 +166,14 @@ def register(
     except IntegrityError as error:
         if Device.objects.filter(tenant=key.tenant, name=name).exists():
             raise DeviceNameTaken from error
-        raise  # such as an id that is taken, because the sequence is behind its table: the device should come again
+        raise  # such as an id that is taken because the sequence is behind its table: the device should retry
     return device, DeviceKey.objects.issue(device)[1]
 
 
 def repeat(device: Device, arrived_at: datetime) -> str:
-    """Another key for a device that has registered. Raises NoRepeatLeft."""
+    """Issue another key for a registered device. Raises NoRepeatLeft."""
     keys = list(device.keys.select_for_update(no_key=True).order_by("pk"))
-    # What staff have issued, rotated or revoked since is not undone.
+    # If staff have issued, rotated or revoked a key since, that is not undone.
     if len(keys) != 1 + device.registration_repeats or keys[-1].revoked_at is not None:
         raise NoRepeatLeft
     repeatable = Device.objects.filter(

@@ -1,4 +1,4 @@
-"""Reads the sources and sends what they give, in turn."""
+"""Reads the sources and sends their events, in turn."""
 
 import time
 from collections.abc import Callable
@@ -6,13 +6,13 @@ from collections.abc import Callable
 from edge_agent.sender import Sender
 from edge_agent.sources import Event, Telemetry, log_sources
 
-MAX_BUFFERED_EVENTS = 100_000  # some 20 MB. Beyond it nothing is read, so that log lines wait in their files
+MAX_BUFFERED_EVENTS = 100_000  # some 20 MB. Beyond that nothing is read, so that log lines wait in their files
 
 
 class Agent:
-    """Reads the sources every `interval` seconds, even while the site is away; sends whenever it may.
+    """Reads the sources every `interval` seconds, even while the site is down; sends whenever it may.
 
-    `rounds` is how often it reads; None is until it is interrupted. What was read is sent before it ends.
+    `rounds` is how often it reads; None means until it is interrupted. All events read are sent before it ends.
     """
 
     def __init__(self, sender: Sender, interval: float, rounds: int | None) -> None:
@@ -32,7 +32,7 @@ class Agent:
         self._extra += events
 
     def run(self, progress: Callable[[], None]) -> None:
-        """Go on until the rounds are over and all is sent, or the sender stops. Calls `progress` after each step."""
+        """Run until all rounds are done and all events sent, or the sender stops. Calls `progress` after each step."""
         while not self.sender.stopped and (self.rounds != 0 or self.sender.buffered):
             if self.rounds != 0 and time.monotonic() >= self._next_round:
                 self._collect()

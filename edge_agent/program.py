@@ -24,7 +24,7 @@ class NotDelivered(Exception):  # noqa: N818  it says what happened, and is show
 
 
 class Output(Protocol):
-    """Where lines are written to, such as sys.stdout."""
+    """Where lines are written, such as sys.stdout."""
 
     def write(self, text: str, /) -> object: ...
     def flush(self) -> object: ...
@@ -60,9 +60,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--batches",
         type=count,
         default=DEFAULT_BATCHES,
-        help=f"stop after this many (default: {DEFAULT_BATCHES}); 0: go on until Ctrl-C",
+        help=f"stop after this many (default: {DEFAULT_BATCHES}); 0: run until Ctrl-C",
     )
-    parser.add_argument("--batch-size", type=positive(int), default=100, help="events in a request, at most")
+    parser.add_argument("--batch-size", type=positive(int), default=100, help="most events in a request (default: 100)")
     parser.add_argument("--alerts", type=count, default=0, help="number of sample security alerts to send")
     parser.add_argument("--backups", type=count, default=0, help="number of sample backup jobs to send")
     parser.add_argument("--gzip", action="store_true", help="compress what is sent")
@@ -72,7 +72,7 @@ def run(options: Namespace, output: Output, default_key: str = "") -> None:
     """Run the agent as `options` say. Raises NotDelivered."""
     key = options.key or os.environ.get("DEVICE_KEY") or default_key
     if not key:
-        raise NotDelivered("No device key: give --key or DEVICE_KEY. `manage.py create_device` makes one.")
+        raise NotDelivered("No device key: pass --key or set DEVICE_KEY. `manage.py create_device` makes one.")
     console = Console(output)
     url = options.url.rstrip("/") + "/v1/ingest"
     sender = Sender(url, key, console.line, batch_size=options.batch_size, compress=options.gzip)
@@ -107,7 +107,7 @@ def describe(sender: Sender) -> str:
 
 
 class Console:
-    """Lines, and on a terminal one line below them that is always up to date."""
+    """Writes lines and, on a terminal, a progress line below them."""
 
     def __init__(self, output: Output) -> None:
         self._output = output

@@ -1,12 +1,12 @@
-"""Delivers batches as a good device does: in order, nothing lost, nothing sent in vain.
+"""Delivers batches as a good device does: in order, without losing any, and without useless repeats.
 
-What an answer means for the batch that got it:
+What an answer means for its batch:
 
-* 204: stored, it may be forgotten.
-* No answer, 408, 429, 500, 502, 503, 504: the same bytes again, later and later; the server drops a repeat.
+* 204: it is stored and can be forgotten.
+* No answer, 408, 429, 500, 502, 503, 504: the same bytes are sent again after growing pauses; the server drops repeats.
 * 400: the events that the answer names are dropped, the rest is sent.
-* 413: split in two.
-* Anything else: no later batch would fare better, so the sender stops and says why.
+* 413: it is split in two.
+* Anything else: later batches would fare no better, so the sender stops and says why.
 """
 
 import gzip
@@ -30,7 +30,7 @@ LOST = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedE
 
 @dataclass(frozen=True)
 class Batch:
-    """Events and the bytes they became, once: every attempt sends the same."""
+    """Events and their bytes, encoded once: every attempt sends the same bytes."""
 
     events: list[Event]
     body: bytes
@@ -66,7 +66,7 @@ class Sender:
         self.requests = self.retries = self.acknowledged = self.refused = 0
         self.stopped: str | None = None  # why there will be no further attempt
         self._outbox: deque[Batch] = deque()
-        self._failures = 0  # in a row, with the batch that is first
+        self._failures = 0  # in a row, of the first batch
         self._next_attempt = 0.0
         self._session = requests.Session()
         self._session.headers.update({"X-Device-Key": key, "Content-Type": "application/json"})
@@ -90,13 +90,13 @@ class Sender:
             self._outbox.append(self._batch(ordered[start : start + self.batch_size]))
 
     def attempt(self) -> None:
-        """Send the first batch once and do what the answer asks for. Raises what `requests` says of a bad URL."""
+        """Send the first batch once and do what the answer asks for. For a bad URL, raises the error of `requests`."""
         batch = self._outbox[0]
         self.requests += 1
         self.retries += self._failures > 0
         started = time.monotonic()
         try:
-            # A redirect would take the key to another address; it is an answer like any other.
+            # Following a redirect would send the key to another address; it is an answer like any other.
             response = self._session.post(self.url, data=batch.body, timeout=self.timeout, allow_redirects=False)
         except LOST as error:
             answer, consequence = f"no answer ({innermost(error)})", self._again_later(0)
@@ -104,12 +104,12 @@ class Sender:
             milliseconds = (time.monotonic() - started) * 1000
             answer, consequence = f"{response.status_code} in {milliseconds:.0f} ms", self._settle(batch, response)
         if self.stopped or not self._outbox:
-            # Servers close idle connections at a moment that may be that of our next batch.
+            # A server may close an idle connection just as our next batch is sent.
             self._session.close()
         self.report(" ".join(filter(None, [f"{batch} → {answer}", consequence])))
 
     def _settle(self, batch: Batch, response: requests.Response) -> str:
-        """Do what the answer asks for; returns it in words."""
+        """Do what the answer asks for, and return that in words."""
         problem = read_problem(response)
         detail = f"{problem.get('code', '')} {problem.get('detail') or response.reason}".strip()
         if response.is_redirect:
@@ -129,15 +129,15 @@ class Sender:
         return f"{detail} Not sent again."
 
     def _again_later(self, at_least: float) -> str:
-        """Keep the batch. The pause is random in part, so that a fleet does not come back as one."""
+        """Keep the batch. The pause is partly random, so that a fleet does not come back all at once."""
         pause = min(self.longest_backoff, self.backoff * 2 ** min(self._failures, 20))
         pause = at_least + pause * random.uniform(0.5, 1)  # noqa: S311 - no secret
         self._failures += 1
         self._next_attempt = time.monotonic() + pause
-        return f"The same again in {pause:.1f} s."
+        return f"Retrying in {pause:.1f} s."
 
     def _drop(self, batch: Batch, problem: dict[str, object]) -> str:
-        """Drop the events that the answer names, or all where it names none, and send the rest."""
+        """Drop the events that the answer names, or all if it names none, and send the rest."""
         errors = problem.get("errors")
         named = [e for e in errors if isinstance(e, dict)] if isinstance(errors, list) else []
         everything = set(range(len(batch.events)))
@@ -167,7 +167,7 @@ class Sender:
 
 
 def read_problem(response: requests.Response) -> dict[str, object]:
-    """The `application/problem+json` of an answer; empty where a proxy answered in its own words."""
+    """The `application/problem+json` of an answer; empty if it is not JSON, such as a proxy's own answer."""
     if "json" not in response.headers.get("Content-Type", ""):
         return {}
     try:
@@ -178,7 +178,7 @@ def read_problem(response: requests.Response) -> dict[str, object]:
 
 
 def retry_after(response: requests.Response) -> float:
-    """Seconds that the answer's `Retry-After` asks for, as a number or a date; 0 without one, and an hour at most."""
+    """Seconds that the answer's `Retry-After` asks for, as a number or a date; 0 without one, at most an hour."""
     value = response.headers.get("Retry-After", "").strip()
     try:
         if value.isdecimal():

@@ -1,7 +1,7 @@
-"""Where the agent's events come from: this machine, and on request samples.
+"""Where the agent's events come from: this machine, and samples on request.
 
-Everything but the samples is measured or read here; nothing is invented. All functions return lists
-of events as the contract has them: `{"kind", "timestamp", "data"}`, timestamps in UTC.
+Except for the samples, everything is measured or read; nothing is invented. All functions return lists of events as
+docs/devices.md describes them: `{"kind", "timestamp", "data"}`, timestamps in UTC.
 """
 
 import hashlib
@@ -32,13 +32,13 @@ LEADING_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|
 
 
 def make_event(kind: str, data: dict[str, Any], at: datetime | None = None) -> Event:
-    """An event that happened `at`, or now. Always in one format, so that text sorts like time."""
+    """An event that happened `at` that time, or now. The timestamp has a fixed format, so its text sorts by time."""
     at = (at or datetime.now(UTC)).astimezone(UTC)
     return {"kind": kind, "timestamp": at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"), "data": data}
 
 
 class Telemetry:
-    """CPU and memory of this machine, once for every interface that is up, with its counters."""
+    """This machine's CPU and memory: one event for every interface that is up, with its counters."""
 
     def __init__(self) -> None:
         psutil.cpu_percent()  # the first call has nothing to compare with and always says 0
@@ -69,13 +69,13 @@ class Journal:
         entries = [json.loads(line) for line in journalctl("--output=json", self._position).splitlines()]
         if entries:
             self._position = f"--after-cursor={entries[-1]['__CURSOR']}"
-        # A message that is not text, or too long, comes as a list or null: left out.
+        # A message that is not text or is too long arrives as a list or null: left out.
         return [self._event(entry) for entry in entries if isinstance(entry.get("MESSAGE"), str)]
 
     @staticmethod
     def _event(entry: dict[str, Any]) -> Event:
         at = datetime.fromtimestamp(int(entry["__REALTIME_TIMESTAMP"]) / 1_000_000, UTC)
-        # Any program may write these, also twice, which makes them lists.
+        # Any program may write these fields, even twice, which makes them lists.
         level = LEVELS.get(str(entry.get("PRIORITY")), "unknown")
         source = str(entry.get("SYSLOG_IDENTIFIER") or entry.get("_COMM") or "journal")
         message = storable(entry["MESSAGE"])
@@ -83,7 +83,7 @@ class Journal:
 
 
 class LogFile:
-    """Lines of a log file, followed from its end, also after it was rotated."""
+    """Lines of a log file, followed from its end, even after rotation."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -115,13 +115,13 @@ class LogFile:
         return lines[-LINES_AT_START:] if at_start else lines
 
     def _event(self, line: str) -> Event:
-        """The line as it is. Its level is not part of these formats, and guessing would be inventing."""
+        """The line unchanged. These formats have no level, and a guess would be an invention."""
         data = {"level": "unknown", "message": storable(line), "source": self.path.name}
         return make_event("log", data, time_of(line))
 
 
 def time_of(line: str) -> datetime | None:
-    """The moment at the start of a log line (local time where it names no offset), if it can be read."""
+    """The time at the start of a log line (local time if it has no offset), None if it can't be read."""
     match = LEADING_TIME.match(line)
     try:
         return datetime.fromisoformat(match.group()).astimezone() if match else None
@@ -135,7 +135,7 @@ def storable(text: str) -> str:
 
 
 def journalctl(*arguments: str) -> str:
-    """What `journalctl` prints, empty where it is missing or fails."""
+    """The output of `journalctl`, empty if it is missing or fails."""
     if (program := shutil.which("journalctl")) is None:
         return ""
     command = [program, "--quiet", "--no-pager", *arguments]
@@ -143,7 +143,7 @@ def journalctl(*arguments: str) -> str:
 
 
 def log_sources(paths: Sequence[Path] = LOG_FILES) -> list[LogSource]:
-    """The journal where this user may read it, else the log files among `paths` that they may read."""
+    """The journal if this user may read it, otherwise those log files among `paths` that they may read."""
     if journalctl("--lines=1", "--output=cat"):
         return [Journal()]
     return [LogFile(path) for path in paths if path.is_file() and os.access(path, os.R_OK)]
@@ -166,7 +166,7 @@ def discover_self() -> list[Event]:
 
 
 def listening_ports(ip: str) -> list[int] | None:
-    """TCP ports that answer on `ip`; None where the system doesn't let this user ask."""
+    """TCP ports that listen on `ip`; None if the system doesn't let this user ask."""
     try:
         connections = psutil.net_connections("tcp")
     except (psutil.AccessDenied, OSError):

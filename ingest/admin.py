@@ -13,14 +13,14 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesCheckboxFilter, TextFilter
 
-from ingest import admin_rejected  # noqa: F401  it registers its own
+from ingest import admin_rejected  # noqa: F401  registers its pages
 from ingest.models import IngestBatch, IngestEvent, Kind
 from tenants.admin.bounded import BoundedAdmin, ReceivedFilter, first_id
 from tenants.admin.display import badge, related
 from tenants.admin.pages import RelatedFilter
 
 SUMMARY_LENGTH = 160
-NEARBY_IDS = 100_000  # ids; some thirty writers at work with 3,000 events each
+NEARBY_IDS = 100_000  # ids: room for some thirty writers with 3,000 events each
 KINDS = {
     Kind.TELEMETRY: "info",
     Kind.LOG: None,
@@ -31,7 +31,7 @@ KINDS = {
 
 
 class BatchFilter(TextFilter):
-    """The events of one batch. There is no index on their batch, but its events' ids are near each other."""
+    """The events of one batch. No index leads from a batch to its events, but their ids are close together."""
 
     title = "batch"
     parameter_name = "batch"
@@ -45,7 +45,7 @@ class BatchFilter(TextFilter):
         return int(value) if value.isdecimal() and len(value) < 19 else 0
 
     def id_range(self, rows: QuerySet, end: int) -> tuple[int, int]:
-        """Batches that are written at the same time share a stretch of ids."""
+        """Batches written at the same time share a range of ids."""
         if not self.value():
             return 0, end
         found = first_id(rows, "batch_id", self.batch_id, end)
@@ -71,7 +71,7 @@ class IngestEventAdmin(BoundedAdmin):
     actions = None
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
-        """A list shows how `data` starts and reads no more of it: one event may be megabytes."""
+        """A list reads and shows only the start of `data`: one event may be megabytes."""
         start = Left(Cast("data", TextField()), SUMMARY_LENGTH)
         return super().get_queryset(request).defer("data").annotate(data_start=start)
 

@@ -1,4 +1,4 @@
-"""Staff pages for what was refused: why, and to send it again after a fix."""
+"""Staff pages for rejected batches: why each was refused, and how to send it again after a fix."""
 
 import json
 from typing import Any, cast
@@ -24,7 +24,7 @@ from tenants.admin.bounded import SentByDevices
 from tenants.admin.display import badge, exact
 from tenants.admin.pages import RelatedFilter, page
 
-SHOWN_CHARACTERS = 20_000  # characters of a body, and
+SHOWN_CHARACTERS = 20_000  # of a body
 ERRORS_SHOWN = 20
 LIST_PAGE = "admin:ingest_rejectedbatch_changelist"
 
@@ -87,8 +87,8 @@ class RejectedBatchAdmin(SentByDevices):
         except APIException as refusal:
             self.message_user(request, f"It is still refused: {refusal.detail}", messages.ERROR)
             return HttpResponseRedirect(here)
-        device = rejected.device  # it has a key, so it is there
-        user_id = cast(int, request.user.pk)  # the admin lets nobody anonymous come here
+        device = rejected.device  # it has a key, so it exists
+        user_id = cast(int, request.user.pk)  # the admin lets no anonymous user get here
         LogEntry.objects.log_actions(
             user_id, [device], CHANGE, f"A rejected batch was sent again: {count} events.", single_object=True
         )
@@ -133,12 +133,12 @@ class RejectedBatchAdmin(SentByDevices):
     @admin.display(description="body")
     def text(self, rejected: RejectedBatch) -> SafeString | str:
         if not rejected.body:
-            return "It was not read."
+            return "The body was not read."
         return format_html('<pre class="code">{}</pre>', readable(bytes(rejected.body)))
 
 
 def readable(body: bytes) -> str:
-    """`body` as text: indented where it is JSON, and as it came where that is what is wrong with it."""
+    """`body` as text: indented if it is JSON, unchanged if its fault is that it is not."""
     text = body.decode(errors="replace")
     try:
         text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""How much this process holds of batches that are not stored yet: bounded, so that it never runs out of memory."""
+"""Bounds the bytes of unstored batches that this process holds, so that it never runs out of memory."""
 
 import threading
 from typing import ClassVar
@@ -7,13 +7,13 @@ from django.conf import settings
 
 from ingest.errors import DeviceOverloaded, Overloaded
 
-BATCH_OVERHEAD_BYTES = 4096  # what even the smallest batch costs, roughly
-MAX_REQUESTS = 16  # of one device that are being answered at the same time
-DEVICE_FRACTION = 8  # a device may hold one eighth of the whole, so that one can't keep the others out
+BATCH_OVERHEAD_BYTES = 4096  # roughly what even the smallest batch costs
+MAX_REQUESTS = 16  # of one device, answered at the same time
+DEVICE_FRACTION = 8  # a device may hold an eighth of the backlog, so that it can't keep the others out
 
 
 class Backlog:
-    """Bytes of bodies that are being read or checked, and of batches that wait for a writer. Threads share it."""
+    """Counts the bytes of bodies being read or checked, and of batches waiting for a writer. Thread-safe."""
 
     def __init__(self) -> None:
         self.held = 0
@@ -21,10 +21,10 @@ class Backlog:
         self._lock = threading.Lock()
 
     def acquire(self, device_id: int, size: int) -> None:
-        """Hold `size` bytes more. Raises DeviceOverloaded or Overloaded where that is too much: none are held then."""
+        """Hold `size` more bytes. If that is too much, holds none and raises DeviceOverloaded or Overloaded."""
         with self._lock:
             of_device = self._by_device.get(device_id, 0)
-            # A body alone is always taken, however small the setting.
+            # A body on its own is always accepted, however small the setting.
             if of_device and of_device + size > device_bytes():
                 raise DeviceOverloaded
             if self.held and self.held + size > settings.INGEST_BACKLOG_BYTES:
@@ -41,17 +41,17 @@ class Backlog:
 
 
 def device_bytes() -> int:
-    """What one device may hold: a part of the whole, but at least the largest batch that it may send."""
+    """The bytes that one device may hold: a fraction of the backlog, but at least the largest batch it may send."""
     return max(settings.INGEST_BACKLOG_BYTES // DEVICE_FRACTION, settings.INGEST_MAX_BYTES + BATCH_OVERHEAD_BYTES)
 
 
 class InFlight:
-    """A request of a device, from its authentication to its answer. A device has MAX_REQUESTS at once and no more.
+    """A device's request, from its authentication to its answer. A device may have MAX_REQUESTS at once.
 
-    What they cost is not in proportion to their bytes, and others wait behind all of them for the database.
+    Bytes alone do not bound what requests cost, and other devices wait behind all of them for the database.
     """
 
-    _by_device: ClassVar[dict[int, int]] = {}  # of this process; its event loop alone uses it
+    _by_device: ClassVar[dict[int, int]] = {}  # in this process; only its event loop uses it
 
     def __init__(self, device_id: int) -> None:
         self.device_id = device_id
@@ -70,7 +70,7 @@ class InFlight:
 
 
 class Reservation:
-    """What one request of a device holds, until the end of its `with` block."""
+    """The bytes that one request of a device holds, until the end of its `with` block."""
 
     def __init__(self, device_id: int) -> None:
         self.device_id = device_id
@@ -84,7 +84,7 @@ class Reservation:
             backlog.release(self.device_id, self._size)
 
     def grow(self, size: int) -> None:
-        """Hold `size` bytes in all, if it is less now. Raises DeviceOverloaded or Overloaded."""
+        """Hold `size` bytes in total, if fewer are held now. Raises DeviceOverloaded or Overloaded."""
         if size > self._size:
             backlog.acquire(self.device_id, size - self._size)
             self._size = size

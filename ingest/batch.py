@@ -1,4 +1,4 @@
-"""A checked batch, and what becomes of it."""
+"""A checked batch, and what happens to it."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,13 +28,13 @@ class Inserted(NamedTuple):
     """What a transaction did with a batch."""
 
     enabled: set[str] | None  # the modules of its tenant, None if its key is not usable
-    is_new: bool  # it was stored just now
+    is_new: bool  # stored just now
 
 
 @dataclass(slots=True)
 class BadEvents:
-    """The events of a batch that are not stored with the others, as a body of their own, and why."""
+    """The bad events of a lenient batch, as a body of their own, and what is wrong with them."""
 
     body: bytes
     count: int
-    errors: list[dict[str, Any]]  # by the index in the batch; the first ones
+    errors: list[dict[str, Any]]  # the first ones, by index in the batch

@@ -1,4 +1,4 @@
-"""The request's body: read while it arrives, inflated, and bounded in both."""
+"""Reads the request's body as it arrives, and inflates it, both within bounds."""
 
 import contextlib
 import sys
@@ -18,20 +18,21 @@ else:
     from backports import zstd
 
 JSON_TYPES = ("", "application/json")
-INLINE_BYTES = 256 * 1024  # more is inflated and checked away from the event loop, which it would hold up for long
+INLINE_BYTES = 256 * 1024  # a larger body is inflated and checked in a thread: it would hold up the event loop
 INLINE_COMPRESSED_BYTES = 64 * 1024
-MAX_MEMBERS = 1000  # that a body may consist of: one for each event
+MAX_MEMBERS = 1000  # gzip members or zstd frames in a body: one for each event
 PIECE_BYTES = 16 * 1024
 ZSTD_OPTIONS: dict[int, int] = {
     zstd.DecompressionParameter.window_log_max: 23
-}  # 8 MiB, as RFC 9659 has it: so much a frame may need
+}  # 8 MiB, the largest window that RFC 9659 allows
 
 
 async def read_body(request: HttpRequest, limit: int, reservation: Reservation) -> bytes:
-    """The inflated body, at most `limit` bytes; `reservation` covers it while it comes, and if inflating it takes long.
+    """Return the inflated body, at most `limit` bytes.
 
-    Raises UnsupportedContentType, UnsupportedContentEncoding, BodyTooLarge (as soon as it is known,
-    without reading the rest), BodyTooSlow, Overloaded, and MalformedBatch for a compressed stream that is damaged.
+    `reservation` covers it while it arrives, and while it is inflated if that takes long. Raises
+    UnsupportedContentType, UnsupportedContentEncoding, BodyTooLarge (as soon as that is known, without reading the
+    rest), BodyTooSlow, Overloaded, and MalformedBatch if the compressed stream is damaged.
     """
     if request.content_type not in JSON_TYPES:
         raise UnsupportedContentType
@@ -43,7 +44,7 @@ async def read_body(request: HttpRequest, limit: int, reservation: Reservation) 
         raise BodyTooLarge(limit)
     receive_body = getattr(request, "receive_body", None)  # see `ingest.handler`
     body = await receive_body(limit, reservation) if receive_body else request.body
-    if len(body) > limit:  # where Django's own handler has read it whole
+    if len(body) > limit:  # Django's own handler has read it whole
         raise BodyTooLarge(limit)
     if coding not in INFLATE:
         return body
@@ -55,9 +56,9 @@ async def read_body(request: HttpRequest, limit: int, reservation: Reservation) 
 
 
 def _inflate(data: bytes, limit: int, new_decompressor: Callable[[], Any]) -> bytes:
-    """All members (gzip) or frames (zstd) of `data`, one after the other, in a time that grows as `data` does.
+    """Inflate all members (gzip) or frames (zstd) of `data`, one after the other, in linear time.
 
-    What a decompressor finds behind the end of its member it copies: so it is given little at a time.
+    A decompressor copies whatever follows the end of its member, so it is fed small pieces.
     """
     inflated = bytearray()
     view, position = memoryview(data), 0

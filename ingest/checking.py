@@ -20,14 +20,14 @@ from ingest.models import Kind
 from ingest.serializers import KINDS, ErrorList, Errors, check_event
 from tenants.models import Module
 
-MAX_VALUES = 100_000  # JSON values that a batch may have, and more where it may have more than a thousand events:
-VALUES_PER_EVENT = 100
+MAX_VALUES = 100_000  # JSON values that a batch may have
+VALUES_PER_EVENT = 100  # raises that limit if a batch may have more than a thousand events
 
-skip_json = msgspec.json.Decoder(msgspec.Raw).decode  # reads all of it and makes nothing
+skip_json = msgspec.json.Decoder(msgspec.Raw).decode  # parses everything and builds nothing
 
 
 def check_quickly(body: bytes, key: DeviceKey, source: str | None, received_at: datetime) -> Batch | None:
-    """The events of `body`, checked by the compiled decoder. None where `check_batch` must decide.
+    """Check `body` with the compiled decoder. Returns None if `check_batch` must decide.
 
     Raises MalformedBatch, TooManyValues and TooManyEvents.
     """
@@ -42,9 +42,9 @@ def check_quickly(body: bytes, key: DeviceKey, source: str | None, received_at: 
 
 
 def check_batch(body: bytes, key: DeviceKey, source: str | None, received_at: datetime) -> Batch:
-    """The events of `body`, checked by the compiled decoder, and where that refuses by the serializers.
+    """Check `body` with the compiled decoder, and the events that it refuses with the serializers.
 
-    That may take long. Raises MalformedBatch, TooManyValues, TooManyEvents, InvalidEvents and ModuleDisabled.
+    This may take long. Raises MalformedBatch, TooManyValues, TooManyEvents, InvalidEvents and ModuleDisabled.
     """
     check_value_count(body)
     decoded = decode_events(body)
@@ -56,9 +56,9 @@ def check_batch(body: bytes, key: DeviceKey, source: str | None, received_at: da
 def check_leniently(
     body: bytes, key: DeviceKey, source: str | None, received_at: datetime
 ) -> tuple[Batch, BadEvents | None]:
-    """The good events of `body` as a batch that is known by the whole of it, and the others.
+    """Return the good events of `body`, as a batch with the digest of the whole body, and the bad ones.
 
-    That may take long. Raises MalformedBatch, TooManyValues and TooManyEvents: what can't be read has no good events.
+    This may take long. Raises MalformedBatch, TooManyValues and TooManyEvents: an unreadable body has no good events.
     """
     check_value_count(body)
     good: list[Checked] = []
@@ -98,7 +98,7 @@ def module_off(module: Module) -> str:
 
 
 def dump(items: list[object]) -> bytes:
-    """`items` as a body. Raises MalformedBatch where they are nested too deeply."""
+    """`items` as a body. Raises MalformedBatch if they are nested too deeply."""
     try:
         return json.dumps(items, separators=(",", ":")).encode()
     except RecursionError as error:
@@ -110,7 +110,7 @@ Decoded = tuple[list[Event], list[Any]]
 
 
 def check_slowly(body: bytes, decoded: Decoded | None) -> Decoded:
-    """The events and their known fields: those that were not `decoded` by their serializers, the others as they are."""
+    """The events and their known fields: as `decoded`, or else checked by their serializers."""
     good: list[Checked] = []
     count, errors = 0, ErrorList()
     for _, checked, wrong in check_each(body, decoded):
@@ -129,7 +129,7 @@ def _separate(good: list[Checked]) -> Decoded:
 
 
 def check_each(body: bytes, decoded: Decoded | None) -> Iterator[tuple[object, Checked | None, Errors]]:
-    """Each event of `body` as it was sent, and either the event and its known fields or what is wrong with it."""
+    """Yield each event of `body` as sent, with either the checked event and its known fields, or its errors."""
     for index, item in enumerate(parse_array(body)):
         if decoded is not None and decoded[1][index] is not None:
             yield item, (decoded[0][index], decoded[1][index]), {}
@@ -145,12 +145,13 @@ def serialized_event(valid: dict[str, Any]) -> Checked:
 
 
 def check_value_count(body: bytes) -> None:
-    """Raises TooManyValues, or MalformedBatch: each value becomes an object, and a few megabytes may have millions.
+    """Bound the JSON values of `body`: each becomes an object, and a few megabytes may have millions.
 
-    Each stands behind a comma or an opening bracket. Those in texts are left out only where it matters.
+    Each value follows a comma or an opening bracket. Those inside strings are discounted only if that matters.
+    Raises TooManyValues, or MalformedBatch if a body over the limit is not JSON.
     """
     limit = max(MAX_VALUES, VALUES_PER_EVENT * settings.INGEST_MAX_EVENTS)
-    if len(body) <= 2 * limit or _separators(body) <= limit or _separators(_without_texts(body, limit)) <= limit:
+    if len(body) <= 2 * limit or _separators(body) <= limit or _separators(_without_strings(body, limit)) <= limit:
         return
     try:
         skip_json(body)
@@ -165,16 +166,16 @@ def _separators(text: bytes) -> int:
     return text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
-def _without_texts(body: bytes, limit: int) -> bytes:
-    """`body` without its texts, or as it is where it has more of them than `limit` values can have."""
+def _without_strings(body: bytes, limit: int) -> bytes:
+    """`body` without its strings, or unchanged if it has more of them than `limit` values can have."""
     unescaped = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    if unescaped.count(b'"') > 4 * limit:  # a value has a text and a name at the most, of two quotation marks each
+    if unescaped.count(b'"') > 4 * limit:  # a value has at most a name and a string, two quotation marks each
         return body
     return b"".join(unescaped.split(b'"')[::2])
 
 
 def make_alert(key: DeviceKey, event: Event, received_at: datetime, fields: Any) -> NewAlert:
-    """The alert that a security event with these `fields` stands for."""
+    """The alert for a security event with these `fields`."""
     return NewAlert(
         tenant=key.device.tenant,
         device=key.device,
@@ -189,7 +190,7 @@ def make_alert(key: DeviceKey, event: Event, received_at: datetime, fields: Any)
 
 
 def parse_array(body: bytes) -> list[object]:
-    """The JSON array in `body`. Raises MalformedBatch where it is none, TooManyEvents over the limit."""
+    """The JSON array in `body`. Raises MalformedBatch if it is not one, TooManyEvents if it is over the limit."""
     try:
         items = json.loads(body.decode("utf-8-sig"), parse_constant=_refuse_constant)
     except RecursionError as error:

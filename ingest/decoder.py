@@ -1,11 +1,11 @@
 """The serializers, compiled into msgspec structs: the same verdict for the usual event, a hundred times as fast.
 
-What is accepted here is a subset of what the serializers accept, with the same value stored; what is
-refused here is theirs to decide and to explain. tests/test_decoder.py holds the two together.
+The decoder accepts a subset of what the serializers accept, and the value stored is the same; what it refuses, they
+decide and explain. tests/test_decoder.py keeps the two in step.
 
-There are two of each struct. The strict one knows all fields, and so has looked at every byte. Where it refuses, the
-tolerant one may still accept: firmware newer than ours has fields that we don't know, and every event of it has them.
-What the tolerant one skips over is not checked by it, so all of it is decoded once more, into Python's own objects.
+There are two versions of each struct. The strict one knows all fields, and so has looked at every byte. If it refuses,
+the tolerant one may still accept: newer firmware sends fields that this server does not know, and in every event. The
+tolerant one does not check what it skips, so everything is decoded once more, into plain Python objects.
 """
 
 from datetime import UTC, datetime
@@ -41,7 +41,7 @@ class Event(msgspec.Struct, forbid_unknown_fields=True, gc=False, eq=False):
 
 
 class _TolerantEvent(msgspec.Struct, gc=False, eq=False):
-    """With fields that we don't know, or a timestamp that is written in another way."""
+    """An event with fields that we don't know, or a timestamp in another notation."""
 
     kind: Literal[tuple(map(str, KINDS))]  # type: ignore[valid-type]
     timestamp: str
@@ -53,13 +53,13 @@ def _type_of(field: serializers.Field) -> Any:
     match field:
         case ChoiceField():
             return Literal[tuple(sorted(field.choices))]
-        case TextField():  # of an address the text alone; `_DataDecoder` does the rest
+        case TextField():  # an address is checked as text only; `_DataDecoder` does the rest
             shortest = None if field.allow_blank else 1
             return Annotated[str, msgspec.Meta(min_length=shortest, max_length=field.max_length)]
         case NumberField():
             return float
         case Int64Field():
-            # msgspec takes no bounds beyond 64 bits, and the type itself goes to 2**64 - 1.
+            # msgspec accepts no bounds beyond 64 bits, and the type itself goes to 2**64 - 1.
             return Annotated[int, msgspec.Meta(ge=max(field.minimum, INT64_MIN), le=min(field.maximum, INT64_MAX))]
         case PortListField():
             return list[Annotated[int, msgspec.Meta(ge=0, le=65535)]]
@@ -81,7 +81,7 @@ class _DataDecoder:
         self.addresses = [(name, f.required) for name, f in fields.items() if isinstance(f, IPAddressField)]
 
     def check_addresses(self, data: msgspec.Struct) -> None:
-        """Put the normal form of its addresses into `data`. Raises ValueError where one is none."""
+        """Replace the addresses in `data` by their normal form. Raises ValueError for anything else."""
         for name, required in self.addresses:
             text = getattr(data, name)
             if text or required:
@@ -98,9 +98,9 @@ _DATA_DECODERS = {kind: _DataDecoder(kind, serializer) for kind, serializer in K
 
 
 def decode_events(body: bytes) -> tuple[list[Event], list[Any]] | None:
-    """The events of `body` and the known fields of each: None in place of those that the serializers must decide.
+    """The events of `body` and the known fields of each, None for an event that the serializers must decide.
 
-    None for a body that they must decide as a whole.
+    Returns None if they must decide the body as a whole.
     """
     if b"\\u0000" in body:
         return None
@@ -122,7 +122,7 @@ def _tolerate(body: bytes) -> list[Event]:
 
 
 def _decode_fields(event: Event) -> msgspec.Struct | None:
-    """The known fields of `event`, whose timestamp is put into UTC. None where the serializers must decide."""
+    """Return the known fields of `event`, and convert its timestamp to UTC. None if the serializers must decide."""
     decoder = _DATA_DECODERS[event.kind]
     try:
         try:
@@ -140,10 +140,10 @@ def _decode_fields(event: Event) -> msgspec.Struct | None:
 
 
 def _decode_known(event: Event, decoder: _DataDecoder) -> msgspec.Struct:
-    """The known fields of `event`, whose `data` is written anew from all that was read. Raises one of `REFUSALS`."""
+    """Return the known fields of `event`, and re-encode its `data` from all that was read. Raises one of `REFUSALS`."""
     fields = decoder.decode_known(event.data)
     text = bytes(event.data)
-    if text.count(b"{") + text.count(b"[") >= MAX_DEPTH:  # so many may be nested too deeply
+    if text.count(b"{") + text.count(b"[") >= MAX_DEPTH:  # this many may be nested too deeply
         raise ValueError("perhaps nested too deeply")
     event.data = msgspec.Raw(_encode(_decode_anything(text)))
     return fields

@@ -20,7 +20,7 @@ class InvalidEvents(exceptions.APIException):
 
     def __init__(self, errors: list[dict[str, object]], bad_count: int, event_count: int, more: int = 0) -> None:
         self.errors, self.event_count = errors, event_count
-        detail = f"{bad_count} event{'s are' if bad_count > 1 else ' is'} not valid. Nothing of the batch was stored."
+        detail = f"{bad_count} event{'s are' if bad_count > 1 else ' is'} not valid. Nothing was stored."
         if more:
             detail += f" The first {len(errors)} errors are listed, and there are {more:,} more."
         super().__init__(detail)
@@ -35,23 +35,23 @@ class ModuleDisabled(exceptions.APIException):
     def __init__(self, modules: set[str], event_count: int = 0) -> None:
         self.event_count = event_count
         names = ", ".join(sorted(modules))
-        super().__init__(f"The tenant does not have this module enabled: {names}. Nothing of the batch was stored.")
+        super().__init__(f"The tenant does not have this module enabled: {names}. Nothing was stored.")
 
 
 class UnstorableBatch(exceptions.APIException):
-    """400: the database refused a value that our own checks let pass. Sent again it would fail again."""
+    """400: the database refused a value that passed our own checks. Sent again, it would be refused again."""
 
     status_code = 400
     default_code = "unstorable"
-    default_detail = "The database can't hold a value of this batch. Nothing of it was stored."
+    default_detail = "The database can't store a value of this batch. Nothing was stored."
 
 
 class StoredInPart(exceptions.APIException):
-    """200: a repeat of a lenient batch of which some events were rejected then, and would not be now."""
+    """200: the repeat of a lenient batch, some of whose events were rejected the first time and would pass now."""
 
     status_code = 200
     default_code = "stored_in_part"
-    default_detail = "A part of this batch was stored when it first came. The rest is a rejected batch of its own."
+    default_detail = "Part of this batch was stored when it first arrived. The rest is kept as a rejected batch."
 
     def __init__(self, accepted: int) -> None:
         self.accepted = accepted
@@ -63,7 +63,7 @@ class IdempotencyKeyReused(exceptions.APIException):
 
     status_code = 422
     default_code = "idempotency_key_reused"
-    default_detail = "This Idempotency-Key was used for another body. Nothing of the batch was stored."
+    default_detail = "This Idempotency-Key was used for another body. Nothing was stored."
 
 
 class BodyTooLarge(exceptions.APIException):
@@ -84,7 +84,7 @@ class TooManyEvents(exceptions.APIException):
 
     def __init__(self, count: int, limit: int) -> None:
         self.event_count = count
-        super().__init__(f"The batch has {count} events; at most {limit} are taken. Send smaller batches.")
+        super().__init__(f"The batch has {count} events; at most {limit} are accepted. Send smaller batches.")
 
 
 class TooManyValues(exceptions.APIException):
@@ -115,7 +115,7 @@ class UnsupportedContentEncoding(exceptions.APIException):
 
 
 class BodyTooSlow(exceptions.APIException):
-    """408: the body is still not whole, and comes too slowly to wait for it."""
+    """408: the body is still incomplete, and arrives too slowly to wait for."""
 
     status_code = 408
     default_code = "body_too_slow"
@@ -124,11 +124,11 @@ class BodyTooSlow(exceptions.APIException):
 
 
 class RateLimited(exceptions.APIException):
-    """429: the device sends more events than it may."""
+    """429: the device sends more events a second than it may."""
 
     status_code = 429
     default_code = "rate_limited"
-    default_detail = "The device sends more events than it may. Send the same bytes again after Retry-After seconds."
+    default_detail = "The device is over its limit of events. Send the same bytes again after Retry-After seconds."
 
     def __init__(self, wait: float) -> None:
         self.wait = math.ceil(wait)
@@ -140,17 +140,17 @@ class Overloaded(exceptions.APIException):
 
     status_code = 503
     default_code = "overloaded"
-    default_detail = "More batches wait than this server may hold. Send the same bytes again."
+    default_detail = "More batches are waiting than this server may hold. Send the same bytes again."
     wait = 2
 
 
 class DeviceOverloaded(Overloaded):
-    """503: the device has more on its way than one may have; the others are not held up by it."""
+    """503: the device has more in flight than one device may have; it does not hold up the others."""
 
     default_detail = (
-        "The device sends more at the same time than one device may. Send the same bytes again, on fewer connections."
+        "The device sends more at once than one device may. Send the same bytes again, on fewer connections."
     )
 
 
 class ClientDisconnected(Exception):  # noqa: N818  it is an event, and its name is ASGI's
-    """The client left before its request was whole; there is nobody to answer."""
+    """The client disconnected before its request was complete; there is no one to answer."""

@@ -1,4 +1,4 @@
-"""DRF fields that take what JSON says and convert nothing, so that what is checked is what is stored."""
+"""DRF fields that accept JSON values and convert nothing, so that the value checked is the value stored."""
 
 import re
 from datetime import datetime
@@ -135,8 +135,8 @@ MAX_DEPTH = 64
 class StorableObjectField(serializers.Field):
     """A JSON object that a database can hold: finite numbers, no NUL, no lone surrogates, not too deep.
 
-    PostgreSQL can store neither (https://www.postgresql.org/docs/current/datatype-json.html). It is
-    applied to unknown fields too, for they are stored as well.
+    PostgreSQL can store neither NUL nor lone surrogates (https://www.postgresql.org/docs/current/datatype-json.html).
+    Unknown fields are checked too, because they are stored as well.
     """
 
     default_error_messages = {

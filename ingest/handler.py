@@ -1,7 +1,7 @@
-"""The short way of `POST /v1/ingest`: from ASGI straight to the view.
+"""The short path of `POST /v1/ingest`: from ASGI straight to the view.
 
-Django's own handler reads a whole body before anything may refuse it, and starts a thread and a task
-for each request; the middleware is for pages. docs/architecture.md has the figures.
+Django's own handler reads the whole body before anything can refuse it, and starts a thread and a task for each
+request; the middleware is for pages. docs/architecture.md has the figures.
 """
 
 import asyncio
@@ -22,9 +22,9 @@ from ingest.views import IngestView
 logger = logging.getLogger("ingest")
 
 PATH = "/v1/ingest"
-BODY_BYTES_PER_SECOND = 500  # bytes a second that a body must come by, after INGEST_BODY_SECONDS: an uplink may be thin
+BODY_BYTES_PER_SECOND = 500  # slowest accepted rate of a body after INGEST_BODY_SECONDS: an uplink may be thin
 MAX_BODY_SECONDS = 300.0  # for any body, however large
-SILENCE_SECONDS = 10.0  # that a body may not grow
+SILENCE_SECONDS = 10.0  # longest time without a byte of the body
 NO_CONTENT = {"type": "http.response.start", "status": 204, "headers": []}
 NO_BODY = {"type": "http.response.body", "body": b""}
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -32,7 +32,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class StreamedRequest(ASGIRequest):
-    """A request whose body is still on its way. It waits for it until its deadline."""
+    """A request whose body is still arriving, and is awaited until a deadline."""
 
     def __init__(self, scope: dict[str, Any], receive: Receive) -> None:
         super().__init__(scope, io.BytesIO())
@@ -40,10 +40,10 @@ class StreamedRequest(ASGIRequest):
         self._is_too_slow = False
 
     async def receive_body(self, limit: int, reservation: Reservation) -> bytes:
-        """The body, held by `reservation` until it is whole.
+        """Return the body, which `reservation` covers as it grows.
 
-        Raises BodyTooLarge as soon as it is over `limit` bytes, BodyTooSlow, Overloaded, and ClientDisconnected where
-        it ends early.
+        Raises BodyTooLarge as soon as it is over `limit` bytes, BodyTooSlow, Overloaded, and ClientDisconnected if it
+        ends early.
         """
         loop = asyncio.get_running_loop()
         self._task = cast("asyncio.Task[Any]", asyncio.current_task())
@@ -85,7 +85,7 @@ class StreamedRequest(ASGIRequest):
 
 
 class IngestHandler:
-    """The ASGI application for `PATH`. `problem` makes an error response of (status, code, detail)."""
+    """The ASGI application for `PATH`. `problem` makes an error response from (status, code, detail)."""
 
     def __init__(self, problem: Callable[[int, str, str], HttpResponse]) -> None:
         self.problem = problem
@@ -96,7 +96,7 @@ class IngestHandler:
         except ClientDisconnected:
             return
         except Exception:
-            logger.exception("A fault in the ingest path")
+            logger.exception("Unexpected error in the ingest path")
             response = self.problem(500, "server_error", "Something failed on our side. It has been logged.")
         await send_response(response, send)
 

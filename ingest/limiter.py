@@ -1,4 +1,4 @@
-"""How many events a second a device may send: token buckets for each, in this process."""
+"""Limits the events a second that each device may send, with token buckets in this process."""
 
 import time
 
@@ -8,16 +8,16 @@ from devices.models import Device
 from ingest.batch import Batch
 from ingest.errors import RateLimited
 
-ALERTS_FACTOR = 10  # a device may send so many times as many alerts as other events,
-ALERTS_PER_SECOND, ALERTS_BURST = 10, 1000  # and at least so many
+ALERTS_FACTOR = 10  # alerts that a device may send for each other event that it may send,
+ALERTS_PER_SECOND, ALERTS_BURST = 10, 1000  # and the least that every device may send
 ALERT_KIND = b"security_alert"
-EVENT_BYTES = 1024  # of a refused body that cost as much to read as an event does, at least
+EVENT_BYTES = 1024  # of a refused body: reading them costs at least as much as an event
 
 
 class Bucket:
-    """It holds as many tokens as the burst, and gets as many a second as the rate; an event takes one.
+    """Holds up to `burst` tokens, gains `rate` tokens a second, and loses one for each event.
 
-    Events are taken while it is not empty, and may leave a debt: so no batch is too large to be ever taken.
+    A batch is admitted while the bucket is not empty, and may leave it in debt: so no batch is too large for it.
     """
 
     def __init__(self, rate: int, burst: int) -> None:
@@ -25,7 +25,7 @@ class Bucket:
         self._tokens, self._then = float(burst), time.monotonic()
 
     def wait(self) -> float:
-        """Seconds until it is not empty, 0 where it is not."""
+        """Seconds until it is not empty; 0 if it is not empty now."""
         now = time.monotonic()
         self._tokens = min(self.burst, self._tokens + (now - self._then) * self.rate)
         self._then = now
@@ -36,7 +36,7 @@ class Bucket:
 
 
 class Allowance:
-    """The buckets of a device: one for its alerts, so that they come through, and one for all else."""
+    """The buckets of a device: one for its alerts, so that they get through, and one for all other events."""
 
     def __init__(self, rate: int, burst: int) -> None:
         self.limits = rate, burst
@@ -44,14 +44,14 @@ class Allowance:
         self.alerts = Bucket(max(ALERTS_FACTOR * rate, ALERTS_PER_SECOND), max(ALERTS_FACTOR * burst, ALERTS_BURST))
 
     def admit(self, body: bytes) -> None:
-        """Raises RateLimited where nothing that `body` may have could be taken: then it needs no check."""
+        """Raises RateLimited if no event that `body` may have could be admitted: then it need not be checked."""
         if (wait := self.events.wait()) and (ALERT_KIND not in body or self.alerts.wait()):
             raise RateLimited(wait)
 
     def take(self, batch: Batch, rejected: int = 0) -> None:
-        """Count the events of `batch`, and those of it that were `rejected`. Raises RateLimited: none are counted then.
+        """Count the events of `batch`, and the number of its events that were `rejected`.
 
-        An empty batch is work too, and counts as an event.
+        An empty batch is work too, and counts as one event. If there is no token, counts none and raises RateLimited.
         """
         alerts = len(batch.alerts)
         others = len(batch.events) - alerts + rejected or int(not alerts)
@@ -61,9 +61,9 @@ class Allowance:
         self.alerts.take(alerts)
 
     def charge(self, event_count: int, size: int) -> None:
-        """Count a body of `size` bytes that was refused for what it says: to find that out was work."""
+        """Count a body of `size` bytes that was refused for its content: finding that out was work."""
         cost = 1 + max(event_count, size // EVENT_BYTES)
-        # A device without tokens could send what names an alert and is refused for ever.
+        # Otherwise a device without tokens could go on sending bodies that name an alert and are refused.
         (self.alerts if self.events.wait() else self.events).take(cost)
 
 
@@ -74,7 +74,7 @@ class Limiter:
         self._allowances: dict[int, Allowance] = {}  # by device
 
     def of(self, device: Device) -> Allowance | None:
-        """None where the device has no limit."""
+        """The allowance of `device`, None if it has no limit."""
         rate, burst = rate_and_burst(device)
         if not rate:
             return None
@@ -85,7 +85,7 @@ class Limiter:
 
 
 def rate_and_burst(device: Device) -> tuple[int, int]:
-    """Events a second (0: no limit) and at once, the device's own where it has them."""
+    """Events a second (0: no limit) and at once: the device's own if it has them, else the site's."""
     rate, burst = device.events_per_second, device.burst
     return (
         settings.INGEST_EVENTS_PER_SECOND if rate is None else rate,

@@ -13,11 +13,11 @@ class Kind(models.TextChoices):
     BACKUP_EVENT = "backup_event"
 
 
-NAME_LENGTH = 300  # of a batch: 255 that a device may send, and what we add to it
+NAME_LENGTH = 300  # of a batch's name: 255 characters that a device may send, and what we add
 
 
 class IngestBatch(SentByDevice):
-    """One acknowledged request. A repeat is known by the device's name for the batch, or without one by its bytes."""
+    """One acknowledged request. The device's name for the batch identifies a repeat; without a name its bytes do."""
 
     digest = models.BinaryField(max_length=32, help_text="SHA-256 of the inflated body.")
     event_count = models.PositiveIntegerField("events")
@@ -26,7 +26,7 @@ class IngestBatch(SentByDevice):
     source = models.GenericIPAddressField(null=True, help_text="The address the request came from.")
     received_at = models.DateTimeField(help_text="Our clock.")
     idempotency_key = models.CharField(
-        max_length=NAME_LENGTH, null=True, help_text="What the device called it, if it did."
+        max_length=NAME_LENGTH, null=True, help_text="The device's name for it, if it gave one."
     )
 
     class Meta:
@@ -52,27 +52,27 @@ class IngestBatch(SentByDevice):
 
 
 class RejectedBatch(SentByDevice):
-    """What a device sent and we did not store, for a day, so that staff can see why and send it again.
+    """What a device sent and we did not store, kept for a day so that staff can see why and send it again.
 
-    The same body refused for the same reason is one row, however often it comes.
+    The same body refused for the same reason is one row, however often it arrives.
     """
 
     source = models.GenericIPAddressField(null=True, help_text="The address the request came from.")
     status = models.PositiveSmallIntegerField(
-        help_text="Of the answer. 200: the other events of the batch were stored."
+        help_text="Status of the answer. 200: the other events of the batch were stored."
     )
     code = models.CharField(max_length=64)
     idempotency_key = models.CharField(
-        max_length=NAME_LENGTH, blank=True, default="", help_text="What it will be called when it is sent again."
+        max_length=NAME_LENGTH, blank=True, default="", help_text="Its name when it is sent again."
     )
     detail = models.TextField()
     errors = models.JSONField(default=list, help_text="By index in the body.")
-    digest = models.BinaryField(max_length=32, help_text="SHA-256 of what we have of the body.")
-    body = models.BinaryField(help_text="Inflated where that was possible, and not all of it where it is large.")
+    digest = models.BinaryField(max_length=32, help_text="SHA-256 of the body, as far as we read it.")
+    body = models.BinaryField(help_text="Inflated if that was possible, and cut off if it is large.")
     byte_count = models.PositiveIntegerField("bytes", help_text="Size of the whole body, as far as we read it.")
     first_received_at = models.DateTimeField(help_text="Our clock.")
     received_at = models.DateTimeField("last received at", help_text="Our clock.")
-    times = models.PositiveIntegerField(default=1, help_text="How often it came.")
+    times = models.PositiveIntegerField(default=1, help_text="How often it arrived.")
 
     class Meta:
         db_table = "rejected_batches"
@@ -95,7 +95,7 @@ class RejectedBatch(SentByDevice):
 
 
 class RefusedKeyCount(models.Model):
-    """How many requests came without a valid device key in an hour, to all processes."""
+    """How many requests without a valid device key came in an hour, to all processes together."""
 
     hour = models.DateTimeField(unique=True, help_text="When it began.")
     requests = models.PositiveBigIntegerField()
@@ -111,8 +111,8 @@ class RefusedKeyCount(models.Model):
 class IngestEvent(SentByDevice):
     """One event as the device sent it.
 
-    There is one index beside the primary key: each costs more than all of our own work (docs/architecture.md has the
-    figures).
+    It has a single index besides the primary key: each costs more than all of our own work (docs/architecture.md has
+    the figures).
     """
 
     batch = models.ForeignKey(

@@ -1,7 +1,8 @@
 """The partitions of `ingest_events` on PostgreSQL: one for each week of `received_at`.
 
-Made ahead, and dropped whole when nothing in them is to be kept. What arrives when there is none for it goes into the
-default partition, so that nothing is ever refused. Elsewhere there are none, and nothing here does anything.
+Partitions are made ahead, and dropped whole once nothing in them is to be kept. An event whose week has no partition
+goes into the default one, so that none is ever refused. On other databases there are no partitions, and the functions
+here do nothing.
 """
 
 import re
@@ -18,14 +19,14 @@ T = TypeVar("T")
 
 TABLE = "ingest_events"
 WEEK = timedelta(weeks=1)
-WEEKS_AHEAD = 4  # weeks: a month without anybody who runs `maintain`
-LOCK_SECONDS = 2  # as long as devices may wait behind us, who wait for a long query
+WEEKS_AHEAD = 4  # weeks: `maintain` may fail to run for a month
+LOCK_SECONDS = 2  # longest time that devices wait behind us, while we wait for a long query
 LOCK_TRIES = 5
-MAINTENANCE_LOCK = 0x5EC_C1EA2  # an advisory lock: two processes may maintain at once
+MAINTENANCE_LOCK = 0x5EC_C1EA2  # an advisory lock: two processes may run `maintain` at once
 
 
-class TableBusy(Exception):  # noqa: N818  the standard term is lock_not_available, and it is no error of ours
-    """Long queries hold the table. It can be tried again at any time."""
+class TableBusy(Exception):  # noqa: N818  PostgreSQL calls it lock_not_available, and nothing here is at fault
+    """Long queries hold the table locked. Trying again is safe at any time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +54,16 @@ def partitions() -> list[Partition]:
             " JOIN pg_class AS child ON child.oid = inhrelid WHERE inhparent = %s::regclass",
             [TABLE],
         )
-        # Without a bound: it is being dropped at this moment.
+        # A partition without a bound is being dropped at this moment.
         bounds = [(name, re.findall(r"'([^']+)'", bound or "")) for name, bound in cursor.fetchall()]
     found = [Partition(name, *map(datetime.fromisoformat, both)) for name, both in bounds if both]
     return sorted(found, key=lambda partition: partition.end)
 
 
 def make_ahead(now: datetime) -> list[str]:
-    """Make what is missing for this week and the next ones, and give the names.
+    """Make the missing partitions for this week and the next ones, and return their names.
 
-    A week of which the default partition has events already stays there. Raises TableBusy.
+    A week that already has events in the default partition stays there. Raises TableBusy.
     """
     if connection.vendor != "postgresql":
         return []
@@ -72,9 +73,9 @@ def make_ahead(now: datetime) -> list[str]:
 
 
 def make(start: datetime) -> str | None:
-    """Make the partition of the week from `start` and give its name. None where it is, or the default one has its rows.
+    """Make the partition of the week from `start`, and return its name.
 
-    Raises TableBusy.
+    Returns None if there is one, or if the default partition has events of that week. Raises TableBusy.
     """
     name = f"{TABLE}_{start:%Y%m%d}"
 
@@ -91,7 +92,7 @@ def make(start: datetime) -> str | None:
 
     try:
         return _with_lock(attach)
-    except IntegrityError:  # the default partition has some
+    except IntegrityError:  # the default partition has events of that week
         return None
 
 
@@ -101,16 +102,16 @@ def _exists(cursor: CursorWrapper, name: str) -> bool:
 
 
 def drop(partition: Partition, *, only_if_empty: bool = False) -> bool:
-    """Drop `partition` with all that is in it, and tell whether that was done. Raises TableBusy."""
+    """Drop `partition` with all its rows, and return whether that was done. Raises TableBusy."""
 
-    def detach_and_drop() -> bool:
+    def drop_table() -> bool:
         with connection.cursor() as cursor:
             if not _exists(cursor, partition.name) or (only_if_empty and not _is_empty(cursor, partition.name)):
                 return False
             cursor.execute(f"DROP TABLE {partition.name}")
         return True
 
-    return _with_lock(detach_and_drop)
+    return _with_lock(drop_table)
 
 
 def _is_empty(cursor: CursorWrapper, name: str) -> bool:
@@ -127,7 +128,7 @@ def in_default() -> bool:
 
 
 def _with_lock(change: Callable[[], T]) -> T:
-    """Make `change`, which needs a lock that a long query may hold: devices queue behind us, so wait briefly."""
+    """Run `change`, which needs a lock that a long query may hold: devices queue behind us, so wait briefly."""
     for _ in range(LOCK_TRIES):
         try:
             with transaction.atomic():
@@ -138,5 +139,5 @@ def _with_lock(change: Callable[[], T]) -> T:
         except OperationalError as error:
             if getattr(error.__cause__, "sqlstate", None) != "55P03":  # lock_not_available
                 raise
-            time.sleep(LOCK_SECONDS)  # let those through who waited behind us
+            time.sleep(LOCK_SECONDS)  # let the devices through that waited behind us
     raise TableBusy

@@ -1,4 +1,4 @@
-"""What becomes of a refusal after its answer: a line in the log, and a rejected batch for staff."""
+"""What follows a refusal once it is answered: a line in the log, and a rejected batch for staff."""
 
 import asyncio
 import logging
@@ -14,14 +14,14 @@ logger = logging.getLogger("ingest")
 
 LINE_EVERY_SECONDS = 60.0
 LINE_CHARACTERS = 300  # an answer may name a hundred errors
-MAX_REASONS = 1000  # devices and codes that have lines of their own in a minute
+MAX_REASONS = 1000  # pairs of device and code that get lines of their own in a minute
 MAX_WAITING = 200
 MAX_WAITING_BYTES = 16 * 1024 * 1024
 CLOSE_SECONDS = 5.0
 
 
 class RefusalLines:
-    """One line for a device and a code, and then one a minute with a count: a device may repeat a batch for hours."""
+    """One line for each device and code, then one a minute with a count: a device may repeat a batch for hours."""
 
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, str]] = Counter()  # since the last line
@@ -37,15 +37,15 @@ class RefusalLines:
             self._counts["others", "other reasons"] += 1
             return
         self._counts[reason] = 0
-        logger.warning("%s", f"Refused a batch of {who}: {_describe(problem)}"[:LINE_CHARACTERS])
+        logger.warning("%s", f"Refused a batch from {who}: {_describe(problem)}"[:LINE_CHARACTERS])
         if self._timer is None:
             self._start_timer()
 
     def _write_counts(self) -> None:
         for (who, code), count in self._counts.items():
             if count:
-                logger.warning("Refused %d more of %s in the last minute: %s", count, who, code)
-        # Those that go on have no first line again.
+                logger.warning("Refused %d more from %s in the last minute: %s", count, who, code)
+        # Reasons that continue get no first line again.
         self._counts = Counter({reason: 0 for reason, count in self._counts.items() if count})
         self._timer = None
         if self._counts:
@@ -62,9 +62,9 @@ def _describe(problem: dict[str, Any]) -> str:
 
 
 class RejectionQueue:
-    """Rejections that wait to be kept. Their devices have their answers: so nobody waits for the database here.
+    """Rejections waiting to be stored. Their devices have been answered, so no request waits for the database here.
 
-    Bounded, and for each device too: what comes too fast to be kept is counted in the log.
+    Bounded, also for each device: rejections that come too fast to be kept are counted in the log.
     """
 
     def __init__(self) -> None:
@@ -77,8 +77,8 @@ class RejectionQueue:
         size = len(rejection.body)
         sizes = [len(waiting.body) for waiting in self._waiting if waiting.device.pk == rejection.device.pk]
         is_full = len(self._waiting) >= MAX_WAITING or self._bytes + size > MAX_WAITING_BYTES
-        has_its_part = len(sizes) >= MAX_WAITING // DEVICE_FRACTION or sum(sizes) + size > MAX_WAITING_BYTES // 4
-        if is_full or (sizes and has_its_part):
+        has_its_share = len(sizes) >= MAX_WAITING // DEVICE_FRACTION or sum(sizes) + size > MAX_WAITING_BYTES // 4
+        if is_full or (sizes and has_its_share):
             self._dropped += 1
             return
         self._waiting.append(rejection)
@@ -93,7 +93,7 @@ class RejectionQueue:
             self._bytes -= len(rejection.body)
             try:
                 await run_query(keep, rejection)
-            except Exception as error:  # noqa: BLE001  whatever it is, the next one may be kept
+            except Exception as error:  # noqa: BLE001  whatever it is, the next rejection may be kept
                 self._dropped += 1
                 reason = error
         if self._dropped:
@@ -101,7 +101,7 @@ class RejectionQueue:
             self._dropped = 0
 
     async def close(self) -> None:
-        """Keep what waits, as far as that is possible in `CLOSE_SECONDS`."""
+        """Store the rejections that wait, as far as that is possible in `CLOSE_SECONDS`."""
         if self._task is not None:
             await asyncio.wait([self._task], timeout=CLOSE_SECONDS)
 

@@ -1,4 +1,4 @@
-"""Requests without a valid device key: counted, and nothing else is kept of them, for anybody can send them."""
+"""Counts requests without a valid device key. Nothing else is kept of them, because anyone can send them."""
 
 import asyncio
 import logging
@@ -13,7 +13,7 @@ from ingest.queries import run_query
 logger = logging.getLogger("ingest")
 
 EVERY_SECONDS = 60.0  # between two writes, however many requests there are
-MAX_ADDRESSES = 1000  # that are counted apart
+MAX_ADDRESSES = 1000  # counted separately
 ADDRESSES_NAMED = 5
 
 
@@ -38,7 +38,7 @@ class RefusedKeys:
         self._writing = asyncio.create_task(self.write())
 
     async def write(self) -> None:
-        """Log and store what was counted since the last time. Where that fails it is counted the next time."""
+        """Log and store the count since the last write. If storing it fails, the next write includes it."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -49,13 +49,13 @@ class RefusedKeys:
         logger.warning("Refused %d requests without a valid device key in the last minute, %s", count, _name(sources))
         try:
             await run_query(add_to_hour, count)
-        except Exception as error:  # noqa: BLE001  a count is not worth more than a line
-            logger.error("They could not be counted in the database yet: %r", error)
+        except Exception as error:  # noqa: BLE001  a count is worth no more than a line
+            logger.error("Refused requests could not be counted in the database yet: %r", error)
             self._count += count
 
 
 def _name(sources: Counter[str]) -> str:
-    """The addresses that most came from; none before the second try to store a count."""
+    """The addresses that most requests came from; a count that is stored at the second try has none any more."""
     named = [f"{source} ({count})" for source, count in sources.most_common(ADDRESSES_NAMED)]
     others = f" and {len(sources) - len(named)} other addresses" if len(sources) > len(named) else ""
     return f"from {', '.join(named)}{others}" if named else "counted before"

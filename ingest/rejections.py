@@ -1,4 +1,4 @@
-"""What was refused, kept for staff: a few batches of each device, and for a day."""
+"""Rejected batches, kept for staff: a few of each device, for a day."""
 
 import hashlib
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ from ingest.models import RejectedBatch
 from ingest.storing import store_batches
 from tenants.isolation import bypass_isolation
 
-ERRORS_KEPT = 100  # that are kept of a batch
+ERRORS_KEPT = 100  # of a batch
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A body that was not stored, or the events of one that were not, and what the device was told."""
+    """A body that was not stored, or the bad events of a lenient batch, and what the device was told."""
 
     device: Device
     source: str | None
@@ -38,9 +38,9 @@ class Rejection:
 
 
 def keep(rejection: Rejection) -> None:
-    """Put `rejection` into the database, and let go of the device's oldest where there are too many.
+    """Store `rejection`, and delete the device's oldest ones if there are too many.
 
-    Of a refused body so much is kept; the events of a lenient batch, whose device forgets them, are kept whole.
+    A refused body is cut off at REJECTED_MAX_BYTES; events of a lenient batch, which its device forgets, stay whole.
     """
     body = rejection.body if rejection.status == 200 else rejection.body[: settings.REJECTED_MAX_BYTES]
     news = {
@@ -75,10 +75,10 @@ def _forget_oldest(device: Device) -> None:
 
 
 def send_again(rejected: RejectedBatch) -> int:
-    """Store `rejected` as if its device sent it now, and forget it. Gives the number of its events.
+    """Store `rejected` as if its device sent it now, delete it, and return the number of its events.
 
-    Raises what refuses it: MalformedBatch, InvalidEvents and the others of a post, InvalidDeviceKey where the device
-    has no usable key, and the database's error.
+    Raises any refusal of a post, such as MalformedBatch or InvalidEvents, InvalidDeviceKey if the device has no usable
+    key, and the database's error.
     """
     keys = DeviceKey.objects.usable().filter(device=rejected.device_id).select_related("device__tenant")
     key = keys.first()
@@ -86,7 +86,7 @@ def send_again(rejected: RejectedBatch) -> int:
         raise InvalidDeviceKey
     batch = check_batch(bytes(rejected.body), key, rejected.source, timezone.now())
     batch.idempotency_key = rejected.idempotency_key or None
-    with bypass_isolation():  # as the writer does: a page's user may insert none of this
+    with bypass_isolation():  # like the writer: a page's user may insert none of these rows
         outcome = store_batches([batch])
     for refusal in outcome.refused.values():
         raise refusal
@@ -97,7 +97,7 @@ def send_again(rejected: RejectedBatch) -> int:
 
 
 def delete_expired(now: datetime) -> int:
-    """Delete what is kept no longer, and give its number."""
+    """Delete the expired rejected batches, and return their number."""
     return RejectedBatch.objects.filter(received_at__lt=oldest_kept(now)).delete()[0]
 
 

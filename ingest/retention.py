@@ -1,4 +1,4 @@
-"""How long things are kept: `Tenant.retention_days`, or for ever."""
+"""Deletes what has expired: rows are kept for `Tenant.retention_days`, or indefinitely if that is empty."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -10,29 +10,29 @@ from ingest.models import IngestBatch, IngestEvent
 from ingest.partitions import Partition, drop, partitions
 from tenants.models import Tenant
 
-STEP_ROWS = 5000  # rows that one transaction deletes, so that nobody waits for it
-WRITABLE_AFTER_END = timedelta(days=1)  # a partition, because an event is dated when it arrives
-REPEATS_REMEMBERED = timedelta(days=30)  # batches are remembered at least as long, for a device may repeat one
+STEP_ROWS = 5000  # rows that one transaction deletes: few, so that nothing waits long for it
+WRITABLE_AFTER_END = timedelta(days=1)  # of a partition: an event is dated when it arrives, and stored later
+REPEATS_REMEMBERED = timedelta(days=30)  # batches are kept at least this long, because a device may repeat one
 
 
 def drop_expired_partitions(now: datetime) -> Iterator[str]:
-    """Drop the partitions of which nothing is to be kept, and give their names. Raises `partitions.TableBusy`."""
-    for_ever = Tenant.objects.filter(retention_days=None).exists()
+    """Drop the partitions of which nothing is to be kept, and yield their names. Raises `partitions.TableBusy`."""
+    some_keep_all = Tenant.objects.filter(retention_days=None).exists()
     longest = Tenant.objects.aggregate(days=Max("retention_days"))["days"]
     for partition in partitions():
-        expired = longest and not for_ever and partition.end <= now - timedelta(days=longest)
-        if _is_over(partition, now) and drop(partition, only_if_empty=not expired):
+        expired = longest and not some_keep_all and partition.end <= now - timedelta(days=longest)
+        if _has_ended(partition, now) and drop(partition, only_if_empty=not expired):
             yield partition.name
 
 
-def _is_over(partition: Partition, now: datetime) -> bool:
+def _has_ended(partition: Partition, now: datetime) -> bool:
     return partition.end + WRITABLE_AFTER_END <= now
 
 
 def delete_expired(tenant: Tenant, now: datetime) -> dict[type[Model], int]:
-    """Delete what `tenant` does not keep any longer, in small steps. Gives the number of rows by model.
+    """Delete what `tenant` no longer keeps, in small steps, and return the number of rows by model.
 
-    Alerts that nobody has resolved stay.
+    Alerts that are not resolved stay.
     """
     if tenant.retention_days is None:
         return {}
@@ -47,10 +47,10 @@ def delete_expired(tenant: Tenant, now: datetime) -> dict[type[Model], int]:
 
 
 def _delete_events(events: QuerySet[IngestEvent]) -> int:
-    """In no order: the index begins with the tenant, and the partitions before `received_at` hold little else."""
+    """Delete in no order: the index begins with the tenant, and partitions that old hold little else."""
     count = 0
     while step := list(events.order_by().values_list("received_at", "pk")[:STEP_ROWS]):
-        # With the times the database looks into the partitions that it must.
+        # Given the times, the database looks only into the partitions that it must.
         times = (min(step)[0], max(step)[0])
         IngestEvent.objects.filter(pk__in=[pk for _, pk in step], received_at__range=times).delete()
         count += len(step)
@@ -58,7 +58,7 @@ def _delete_events(events: QuerySet[IngestEvent]) -> int:
 
 
 def _delete_by_id(rows: QuerySet) -> int:
-    """In the order of ids, each step going on where the last one ended: what is deleted is not passed again."""
+    """Delete in the order of ids. Each step begins where the last one ended, so deleted rows are not read again."""
     count, last = 0, 0
     while step := list(rows.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:STEP_ROWS]):
         rows.model.objects.filter(pk__in=step).delete()

@@ -1,7 +1,7 @@
-"""The one description of an event: one serializer per kind, chosen by `kind`.
+"""The only description of an event: one serializer per kind, chosen by `kind`.
 
-Required fields must be there, `null` means absent, unknown fields are kept: newer firmware than
-ours must not lose data. Nothing is converted; `data` is stored as it was sent.
+Required fields must be present, `null` means absent, and unknown fields are kept: firmware newer than this server must
+not lose data. Nothing is converted; `data` is stored as it was sent.
 """
 
 from typing import Any, cast
@@ -119,7 +119,7 @@ class EventSerializer(serializers.Serializer):
             event = super().to_internal_value({name: value for name, value in data.items() if value is not None})
         except serializers.ValidationError as error:
             errors = dict(cast("Errors", error.detail))
-        # Also where the timestamp is wrong: the answer names everything that must be mended.
+        # Even if the timestamp is wrong: the answer names everything that needs fixing.
         kind, sent = data.get("kind"), data.get("data")
         if isinstance(kind, str) and kind in KINDS and "data" not in errors:
             try:
@@ -131,13 +131,13 @@ class EventSerializer(serializers.Serializer):
         return event
 
 
-# One of each for all events: making a serializer takes much longer than it takes to check an event.
+# One of each for all events: making a serializer takes much longer than checking an event.
 _DATA = {kind: serializer() for kind, serializer in KINDS.items()}
 _EVENT = EventSerializer()
 
 
 def check_event(item: object) -> tuple[dict[str, Any], Errors]:
-    """The `validated_data` of an event, or what is wrong with it by field. Any thread may ask."""
+    """The `validated_data` of an event, or its errors by field. Thread-safe."""
     try:
         return _EVENT.run_validation(item), {}
     except serializers.ValidationError as error:
@@ -147,11 +147,11 @@ def check_event(item: object) -> tuple[dict[str, Any], Errors]:
 
 
 class ErrorList:
-    """The errors of a batch as the `{index, field, code, detail}` of a problem document: the first ones of them."""
+    """The first errors of a batch, as the `{index, field, code, detail}` of a problem document."""
 
     def __init__(self) -> None:
         self.listed: list[dict[str, Any]] = []
-        self.more = 0  # that are not listed
+        self.more = 0  # not listed
 
     def add(self, index: int, errors: Errors) -> None:
         for error in shape_errors(errors, index):

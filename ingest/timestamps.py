@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime, timedelta
 
 # A date, a time of day, optionally a fraction, optionally an offset: Z, +00:00, +0000 or +00.
-# The fraction gives no digit back (`++`): of a million digits and an `x` each would be tried as the last one.
+# The fraction never backtracks (`++`): with a million digits and an `x`, each digit would be tried as the last one.
 ISO_8601 = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ]([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d|60)(?:[.,](\d++))?)?"
     r"(Z|z|[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?)?",
@@ -13,7 +13,7 @@ ISO_8601 = re.compile(
 
 
 def parse_timestamp(text: str) -> datetime:
-    """The moment `text` names, in UTC, rounded to microseconds; without an offset it is UTC already.
+    """The moment that `text` names, in UTC, rounded to microseconds; without an offset `text` is in UTC.
 
     A leap second (RFC 3339, appendix D) is the second after it. Raises ValueError for anything that
     is not a timestamp, or that falls outside the years 1 to 9999 in UTC.

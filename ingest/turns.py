@@ -1,4 +1,4 @@
-"""Work that would hold the event loop up: done in a few threads, and one piece at a time for a device."""
+"""Work that would hold up the event loop: done in a few threads, one piece at a time for each device."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ from ingest.errors import Overloaded
 
 T = TypeVar("T")
 
-THREADS = 2  # more would not be faster, for they share the interpreter, and the event loop would wait for each of them
+THREADS = 2  # more would not be faster: they share the interpreter, and the event loop would wait for each
 TURN_SECONDS = 8.0
 
 _executor = ThreadPoolExecutor(THREADS, thread_name_prefix="ingest-check")
@@ -20,9 +20,9 @@ _locks_of = PerLoop[WeakValueDictionary[int, asyncio.Lock]](lambda loop: WeakVal
 
 
 async def run_in_turn(device_id: int, work: Callable[..., T], *arguments: object) -> T:
-    """What `work` returns, from a thread. It begins when all that the device has asked for before is done.
+    """Run `work` in a thread, after all earlier work of the device, and return its result.
 
-    Raises Overloaded where that is not done within `TURN_SECONDS`.
+    Raises Overloaded if that takes longer than `TURN_SECONDS`.
     """
     loop = asyncio.get_running_loop()
     locks = _locks_of(loop)
@@ -31,18 +31,19 @@ async def run_in_turn(device_id: int, work: Callable[..., T], *arguments: object
         lock = locks[device_id] = asyncio.Lock()
 
     def end_turn(_: Future[T]) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits there any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and nothing waits there any more
             loop.call_soon_threadsafe(lock.release)
 
     try:
         async with asyncio.timeout(TURN_SECONDS):
             await lock.acquire()
             future = _executor.submit(work, *arguments)
-            # Not when the request ends: a thread can't be stopped, and the next turn must not begin beside it.
+            # The turn does not end with the request: a thread can't be stopped, and the next turn must wait for it.
             future.add_done_callback(end_turn)
             try:
                 return await asyncio.wrap_future(future)
             finally:
-                del future  # it holds what `work` raised, whose traceback leads back here, and so to a whole body
+                # It holds the exception of `work`, whose traceback refers to this frame, and so to a whole body.
+                del future
     except TimeoutError:
         raise Overloaded from None

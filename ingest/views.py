@@ -28,11 +28,11 @@ from ingest.storing import store_batch
 from ingest.turns import run_in_turn
 
 LENIENT_APPLIED = {"Preference-Applied": "handling=lenient"}
-KEPT = {400, 403, 413, 415, 422}  # a refusal for what was sent, and not for who or when
+KEPT = {400, 403, 413, 415, 422}  # refused for what was sent, not for who sent it or when
 
 
 class IngestView(APIView):
-    """Takes a batch: authenticate, read, check, store, acknowledge. 204 means that all of it is on disk."""
+    """Accepts a batch: authenticate, read, check, store, acknowledge. 204 means that all of it is on disk."""
 
     http_method_names = ["post"]
     authentication_classes = [DeviceKeyAuthentication]
@@ -42,28 +42,28 @@ class IngestView(APIView):
     async def dispatch(  # type: ignore[override]
         self, request: HttpRequest, *args: object, **kwargs: object
     ) -> HttpResponse:
-        """DRF's dispatch where Django's own handler serves."""
+        """Replaces DRF's `dispatch`, for requests that Django's own handler serves."""
         return await self.answer(request) or HttpResponse(status=204)
 
     async def answer(self, request: HttpRequest) -> HttpResponse | None:
-        """The response, without content negotiation; None for the usual one, a 204 that has nothing to say."""
+        """The response, without content negotiation; None for the usual one, a 204 without further headers."""
         self.request = self.initialize_request(request)
         try:
             if self.request.method != "POST":
                 raise MethodNotAllowed(str(self.request.method))
             return await self.post(self.request)
-        except Exception as error:  # noqa: BLE001  DRF's handler raises what it does not know
+        except Exception as error:  # noqa: BLE001  DRF's handler re-raises what it does not know
             response = self.handle_exception(error)
             if response.status_code == 405:
                 response["Allow"] = "POST"
             self._note_refusal(response)
             return response
         finally:
-            # It leads back to the view and the request: each would wait for the garbage collector.
+            # It refers back to the view and the request: each would wait for the garbage collector.
             self.request.parser_context.clear()
 
     async def post(self, request: Request) -> HttpResponse | None:
-        """Raises what refuses the batch: see `ingest.errors`."""
+        """Raises the refusal of the batch, if any: see `ingest.errors`."""
         key = await self._authenticate()
         with InFlight(key.device_id):
             return await self._take(request, key)
@@ -85,7 +85,8 @@ class IngestView(APIView):
             if allowance:
                 allowance.take(batch, rejected.count if rejected else 0)
             if rejected:
-                await run_query(keep, rejected_events(batch, rejected))  # first: a fault in between loses nothing
+                # Before the good ones: a fault in between loses nothing.
+                await run_query(keep, rejected_events(batch, rejected))
         try:
             await store_batch(batch)
         except StoredInPart as part:
@@ -98,7 +99,7 @@ class IngestView(APIView):
     async def _check(
         self, key: DeviceKey, headers: dict[str, Any], reservation: Reservation, *, lenient: bool
     ) -> tuple[Batch, BadEvents | None]:
-        """The batch, and those of its events that were rejected. What may take long is done in the device's turn."""
+        """Return the batch, and its rejected events. A check that may take long waits for the device's turn."""
         arguments = self.body, key, source_address(headers), datetime.now(UTC)
         if len(self.body) <= INLINE_BYTES and (batch := check_quickly(*arguments)):
             return batch, None
@@ -108,7 +109,7 @@ class IngestView(APIView):
         return await run_in_turn(key.device_id, check_batch, *arguments), None
 
     async def _authenticate(self) -> DeviceKey:
-        """DRF's, but a key that is known needs no thread."""
+        """Like DRF's authentication, but a known key needs no thread."""
         known = cast("list[DeviceKeyAuthentication]", self.request.authenticators)[0].known_key(self.request)
         if known is None:
             source = source_address(self.request.META) or ""
@@ -122,7 +123,7 @@ class IngestView(APIView):
         return cast("DeviceKey", self.request.auth)
 
     def _note_refusal(self, response: HttpResponse) -> None:
-        """The device may never show its answer to anybody, so that staff must find the reason here."""
+        """Log a refusal and keep its batch: the device may show its answer to no one, so staff find the reason here."""
         key = cast("DeviceKey | None", getattr(self.request, "_auth", None))
         if key is None and response.status_code == 401:
             refused_keys.add(source_address(self.request.META))
@@ -158,7 +159,7 @@ def lenient_answer(accepted: int, rejected: int, errors: list[dict[str, Any]]) -
 
 
 def rejected_events(batch: Batch, rejected: BadEvents) -> Rejection:
-    """Those of a lenient batch that are not stored: a body of their own, with the errors by index in that."""
+    """The rejected events of a lenient batch: a body of their own, with the errors by index in that body."""
     places: dict[object, int] = {}
     return Rejection(
         device=batch.key.device,
@@ -169,6 +170,6 @@ def rejected_events(batch: Batch, rejected: BadEvents) -> Rejection:
         detail=f"{rejected.count} of {rejected.count + len(batch.events)} events were not stored.",
         errors=[e | {"index": places.setdefault(e["index"], len(places))} for e in rejected.errors],
         body=rejected.body,
-        # Not the batch's own: its good events have that. No device can send a name with a space.
+        # Not the batch's own name: its good events have that. No device can send a name with a space.
         idempotency_key=f"{batch.idempotency_key} rejected" if batch.idempotency_key else "",
     )

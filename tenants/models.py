@@ -1,4 +1,4 @@
-"""Tenants, their modules and members, and what every row of a tenant has."""
+"""Tenants, their modules and members, and the base of every row that belongs to a tenant."""
 
 from typing import Any, ClassVar, Self
 
@@ -37,7 +37,7 @@ class TenantQuerySet(TenantOwnedQuerySet):
 
 
 class Tenant(models.Model):
-    """A customer: the wall that no event, alert or analyst crosses."""
+    """A customer: the boundary that no event, alert or analyst crosses."""
 
     slug = models.SlugField(max_length=64, unique=True, help_text="Short name used in commands and filters.")
     name = models.CharField(max_length=200, validators=[printable])
@@ -103,9 +103,9 @@ class Membership(models.Model):
 
 
 class TenantOwned(models.Model):
-    """A row of a table that is too large for foreign keys that the database checks: each costs more than all our work.
+    """A row of a table that is too large for foreign keys checked by the database: each costs more than all our work.
 
-    Nothing deletes a tenant, so the key always leads somewhere.
+    Tenants are never deleted, so the key always leads to one.
     """
 
     tenant = models.ForeignKey(

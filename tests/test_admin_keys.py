@@ -60,7 +60,7 @@ def test_a_key_may_be_given_an_end(admin_client, tenant):
 def test_a_key_that_has_expired_already_is_not_issued(admin_client, tenant):
     device = Device.objects.create(tenant=tenant, name="press")
     response = admin_client.post(issue_url(device), {"expires_at": "2001-01-01T12:00"})
-    assert "Choose a time to come" in response.text
+    assert "Choose a time in the future" in response.text
     assert not DeviceKey.objects.exists()
 
 
@@ -118,7 +118,7 @@ def test_what_is_over_is_said_to_be_over(admin_client, device_key, verb):
     device_key.revoke()
     for send in (admin_client.get, admin_client.post):
         response = send(key_url(device_key, verb), follow=True)
-        assert "is revoked already" in response.text
+        assert "is already revoked" in response.text
     assert DeviceKey.objects.count() == 1
 
 
@@ -219,7 +219,7 @@ def test_a_provisioning_key_is_revoked_by_a_post(admin_client, provisioning_key,
     assert ProvisioningKey.objects.get().state == "active"
     assert admin_client.post(url).url == page_of(tenant)
     assert ProvisioningKey.objects.get().state == "revoked"
-    assert f"{provisioning_key} is revoked already" in admin_client.post(url, follow=True).text
+    assert f"{provisioning_key} is already revoked" in admin_client.post(url, follow=True).text
 
 
 def test_a_provisioning_key_that_is_used_up_can_be_revoked_too(admin_client, provisioning_key):

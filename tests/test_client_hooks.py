@@ -63,7 +63,7 @@ class TestIngestcloudSend:
     def test_what_was_not_stored_is_sent_again_by_the_next_call(self, hooks, site, tmp_path, answer):
         environment = hooks(site.url)
         site.answers += [answer]
-        assert "to be sent again" in send(environment, b"[1]")
+        assert "will retry" in send(environment, b"[1]")
         assert spooled(tmp_path) == [b"[1]"]
         assert send(environment, b"[2]") == ""
         assert send(environment) == ""

@@ -48,7 +48,7 @@ def test_a_search_of_many_words_stops_nobody(start_server, transactional_db, key
         answers = list(pool.map(search, range(24)))
     assert set(answers) <= {200, 503}
     assert (
-        "A search takes 10 words at most"
+        "A search takes at most 10 words"
         in httpx.get(f"{server.url}/admin/alerts/securityalert/", params={"q": words}, headers=cookie, **HTTP).text
     )
     assert others.answers == {204}

@@ -413,8 +413,8 @@ async def test_what_is_refused_again_and_again_is_counted_in_one_line_a_minute(m
         lines.add(device, problem)
     await asyncio.sleep(0.5)
     assert caplog.messages == [
-        "Refused a batch of acme/press-01: 400 malformed_json. No JSON.",
-        "Refused 21 more of acme/press-01 in the last minute: malformed_json",
+        "Refused a batch from acme/press-01: 400 malformed_json. No JSON.",
+        "Refused 21 more from acme/press-01 in the last minute: malformed_json",
     ]
     lines.add(device, problem)
     assert len(caplog.messages) == 3

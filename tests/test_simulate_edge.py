@@ -207,7 +207,7 @@ class TestSender:
         deliver(sender)
         size = len(site.bodies[0])
         assert lines[0].startswith(f"3 events (2 log, 1 security_alert), {size} bytes → 503 in ")
-        assert "Because of storage_unavailable. The same again in 0.0 s." in lines[0]
+        assert "Because of storage_unavailable. Retrying in 0.0 s." in lines[0]
         assert "→ 204 in " in lines[1]
 
 

@@ -1,1 +1,1 @@
-"""Programs for developers and the gate: run as `python -m tools.NAME`."""
+"""Programs for developers and for .ci/run: `python -m tools.NAME`."""

@@ -1,9 +1,9 @@
-"""Faults under load, round after round: what was acknowledged is stored, once, and every alert of it was seen.
+"""Faults under load, round after round: every acknowledged event must be stored, once, and its alert seen.
 
-`python -m tools.torture ROUNDS` starts a database, a channel layer and server processes of its own, has devices send
-and pages listen all the time, and in each round kills, stops or cuts something at a random moment. Devices repeat the
-same bytes until they are acknowledged; pages come back with the last id that they have. The last line is
-`rounds=… acknowledged=… lost=… doubled=… missed_alerts=…`; the exit status is 1 where anything is not as promised.
+`python -m tools.torture ROUNDS` starts its own database, channel layer and server processes, has devices send and pages
+listen all the time, and in each round kills, stops or cuts something at a random moment. Devices repeat the same bytes
+until they are acknowledged; pages reconnect with the last id that they have. The last line is
+`rounds=… acknowledged=… lost=… doubled=… missed_alerts=…`; the exit status is 1 if any promise was broken.
 """
 
 import asyncio
@@ -31,8 +31,8 @@ from tests.support.live import free_port
 from tests.support.proxy import StallingProxy
 
 DEVICES, PAGES = 8, 3
-PATIENCE = 15.0  # seconds that a device waits for an answer: one that stays away longer is a fault
-CATCH_UP = 30.0  # seconds that a page may take for what it has missed, once all is well
+ANSWER_SECONDS = 15.0  # that a device waits for an answer: a later one is a fault
+CATCH_UP_SECONDS = 30.0  # that a page may take to get what it has missed, once all servers are up
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Log:
 
 
 class Process:
-    """A server that can be killed and comes again at its port."""
+    """A server that can be killed and restarts on the same port."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -69,14 +69,14 @@ class Process:
                     return
 
     async def end(self, how: signal.Signals) -> None:
-        """End it by a signal, and have it start again."""
+        """End it with a signal, and start it again."""
         self.process.send_signal(how)
         await asyncio.to_thread(self.process.wait)
         self.start()
 
 
 class Site:
-    """The server processes and what they stand on."""
+    """The server processes, and the servers that they use."""
 
     def __init__(self) -> None:
         if servers.STACK == "servers":
@@ -93,7 +93,7 @@ class Site:
 
     @property
     def faults(self) -> dict[Callable[[], Awaitable[None]], int]:
-        """What may happen in a round, by weight."""
+        """The faults that a round may bring, with their weights."""
         if servers.STACK != "servers":
             return {self.kill: 8, self.stop: 2, self.flood: 2}
         return {
@@ -138,13 +138,13 @@ class Site:
             )
 
     async def stall_connections(self) -> None:
-        """Those that are open lead nowhere, as behind a balancer that has lost them; new ones work."""
+        """Open connections go dead, as behind a load balancer that has lost them; new ones work."""
         self.proxy.stall()
         await asyncio.sleep(random.uniform(0, 12))
         self.proxy.release()
 
     async def set_sequences_back(self) -> None:
-        """As after a switch-over to a replica that has the rows and not the sequences."""
+        """As after a switch-over to a replica that has the rows but not the sequences."""
         import psycopg
 
         async with await psycopg.AsyncConnection.connect(self.database.url, autocommit=True) as connection:
@@ -154,7 +154,7 @@ class Site:
                 await connection.execute(f"SELECT setval('{table}_id_seq', {back})")
 
     async def flood(self) -> None:
-        """One device sends what takes long to read, to refuse, or to answer."""
+        """One device sends bodies that take long to read, to refuse, or to answer."""
         headers = {"X-Device-Key": self.bad_key, "Content-Type": "application/json", "Content-Encoding": "gzip"}
         bodies = (
             gzip.compress(b"") * 100_000,
@@ -162,7 +162,7 @@ class Site:
             gzip.compress(b"[" * 10**6),
         )
         urls = [f"http://127.0.0.1:{process.port}/v1/ingest" for process in self.processes]
-        async with httpx.AsyncClient(headers=headers, timeout=PATIENCE) as client, asyncio.TaskGroup() as floods:
+        async with httpx.AsyncClient(headers=headers, timeout=ANSWER_SECONDS) as client, asyncio.TaskGroup() as floods:
             for number in range(24):
                 floods.create_task(send_and_forget(client, urls[number % len(urls)], bodies[number % len(bodies)]))
 
@@ -178,7 +178,7 @@ async def send_and_forget(client: httpx.AsyncClient, url: str, body: bytes) -> N
 
 
 def make_devices_and_analysts() -> tuple[list[str], list[str]]:
-    """Migrates the database. The keys of devices of two tenants, and the cookies of analysts who see both."""
+    """Migrate the database. Returns the keys of devices of two tenants, and the cookies of analysts who see both."""
     os.environ["DJANGO_SETTINGS_MODULE"] = "ingestcloud.settings"
     import django
 
@@ -228,7 +228,7 @@ def make_batch() -> tuple[bytes, set[int], set[str]]:
 async def device(site: Site, key: str, log: Log, done: asyncio.Event) -> None:
     """Sends batch after batch, each until it is acknowledged."""
     headers = {"X-Device-Key": key, "Content-Type": "application/json"}
-    async with httpx.AsyncClient(headers=headers, timeout=PATIENCE) as client:
+    async with httpx.AsyncClient(headers=headers, timeout=ANSWER_SECONDS) as client:
         while not done.is_set():
             body, chosen, titles = make_batch()
             while not await is_acknowledged(client, random.choice(site.processes).port, body, log):
@@ -238,7 +238,7 @@ async def device(site: Site, key: str, log: Log, done: asyncio.Event) -> None:
 
 
 async def is_acknowledged(client: httpx.AsyncClient, port: int, body: bytes, log: Log) -> bool:
-    """Post `body` once. Where it is not acknowledged, wait a moment."""
+    """Post `body` once. If it is not acknowledged, wait a moment."""
     status = await status_of(client, port, body, log)
     if status != 204:
         await asyncio.sleep(random.uniform(0, 0.2))
@@ -249,7 +249,7 @@ async def status_of(client: httpx.AsyncClient, port: int, body: bytes, log: Log)
     try:
         answer = await client.post(f"http://127.0.0.1:{port}/v1/ingest", content=body)
     except httpx.TimeoutException:
-        log.faults.append(f"no answer in {PATIENCE:.0f} seconds")
+        log.faults.append(f"no answer in {ANSWER_SECONDS:.0f} seconds")
         return None
     except httpx.TransportError:
         log.answers["none"] += 1
@@ -258,12 +258,12 @@ async def status_of(client: httpx.AsyncClient, port: int, body: bytes, log: Log)
     if answer.status_code not in (204, 503):
         log.faults.append(f"answered {answer.status_code}: {answer.text}")
     elif answer.status_code == 503 and not int(answer.headers.get("Retry-After", "0")):
-        log.faults.append("a 503 that does not say when to come again")
+        log.faults.append("a 503 that does not say when to retry")
     return answer.status_code
 
 
 async def page(site: Site, cookie: str, log: Log, seen: set[str]) -> None:
-    """Listens for ever, as the live page does: comes back with the last id that it has, and pings."""
+    """Listens indefinitely, like the live page: reconnects with the last id that it has, and pings."""
     last = 0
     while True:
         port = random.choice(site.processes).port
@@ -312,7 +312,7 @@ async def torture(site: Site, rounds: int, log: Log) -> None:
             print(f"{number:4} {fault.__name__:16} {len(log.acknowledged):8} acknowledged", flush=True)
             await asyncio.gather(*(process.is_up() for process in site.processes))
         done.set()
-    deadline = time.monotonic() + CATCH_UP
+    deadline = time.monotonic() + CATCH_UP_SECONDS
     while any(log.alerts - seen for seen in log.seen) and time.monotonic() < deadline:  # noqa: ASYNC110
         await asyncio.sleep(0.1)
     for task in pages:

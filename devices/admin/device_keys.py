@@ -1,4 +1,4 @@
-"""Device keys in the admin: issued on their device's page, looked at, rotated and revoked on their own."""
+"""Device keys in the admin: issued on their device's page; shown, rotated and revoked on their own pages."""
 
 from datetime import datetime, timedelta
 
@@ -20,8 +20,8 @@ from devices.models import Device, DeviceKey
 from tenants.admin.display import link_to
 from tenants.admin.pages import RelatedFilter, page
 
-# Checked by has_…_permission methods below: unfold asks the database for a permission that is given by its full
-# name, already in the system checks, so before `migrate` has made the tables.
+# Checked by the has_…_permission methods below: given a permission's full name, unfold would look it up in the
+# database, even in the system checks, which run before `migrate` has made the tables.
 MAY_ISSUE = ("devices.change_device", "devices.add_devicekey")
 MAY_ROTATE = ("devices.add_devicekey", "devices.change_devicekey")
 MAX_OVERLAP_HOURS = 24 * 90  # hours
@@ -32,7 +32,7 @@ class IssueForm(forms.Form):
         label="Expires (UTC)",
         required=False,
         widget=UnfoldAdminTextInputWidget({"type": "datetime-local"}),
-        help_text="Leave it empty for a key that is good until it is revoked or rotated.",
+        help_text="Leave empty for a key that is valid until it is revoked or rotated.",
     )
 
     def clean_expires_at(self) -> datetime | None:
@@ -41,12 +41,12 @@ class IssueForm(forms.Form):
 
 class RotateForm(forms.Form):
     overlap = forms.IntegerField(
-        label="Hours that the old key stays good",
+        label="Hours that the old key stays valid",
         min_value=0,
         max_value=MAX_OVERLAP_HOURS,
         initial=24,
         widget=UnfoldAdminIntegerFieldWidget,
-        help_text="Time to change the device over. 0 refuses the old key at once.",
+        help_text="Time to switch the device to the new key. 0 refuses the old key at once.",
     )
 
 
@@ -57,7 +57,7 @@ def issued_page(request: HttpRequest, model_admin: ModelAdmin, key: DeviceKey, p
 
 
 class IssuesKeys(ModelAdmin):
-    """The part of a device's page that gives it a key."""
+    """The part of a device's page that issues a key for it."""
 
     actions_detail = ("issue_key",)
 
@@ -83,21 +83,21 @@ class IssuesKeys(ModelAdmin):
             )  # fmt: skip
         with transaction.atomic():
             key, plaintext = DeviceKey.objects.issue(device, form.cleaned_data["expires_at"])
-            log_key(request, key, ADDITION, f"Issued, good until {until(key)}")
+            log_key(request, key, ADDITION, f"Issued, valid until {until(key)}")
         return issued_page(request, self, key, plaintext)
 
     def response_add(self, request: HttpRequest, obj: Device, post_url_continue: str | None = None) -> HttpResponse:
-        """A device without a key is of no use, so that comes next."""
+        """A device is of no use without a key, so the page that issues one comes next."""
         leads_elsewhere = {"_addanother", "_continue", "_popup"} & request.POST.keys()
         if leads_elsewhere or not self.has_issue_permission(request):
             return super().response_add(request, obj, post_url_continue)
-        self.message_user(request, f"{obj} was added. It needs a device key to send.", messages.SUCCESS)
+        self.message_user(request, f"{obj} was added. It needs a device key to send events.", messages.SUCCESS)
         return HttpResponseRedirect(reverse("admin:devices_device_issue_key", args=[obj.pk]))
 
 
 @admin.register(DeviceKey)
 class DeviceKeyAdmin(KeyAdmin):
-    """Keys are looked at here and ended; they are made on their device's page, where the plaintext is shown."""
+    """Keys are shown and ended here; they are issued on their device's page, which shows the plaintext."""
 
     tenant_lookup = "device__tenant"
     revoke_template = "admin/devices/devicekey/revoke.html"
@@ -122,7 +122,7 @@ class DeviceKeyAdmin(KeyAdmin):
 
     def _rotate(self, request: HttpRequest, key: DeviceKey, form: forms.Form) -> HttpResponse:
         successor, plaintext = key.rotate(timedelta(hours=form.cleaned_data["overlap"]))
-        log_key(request, key, CHANGE, f"Rotated, good until {until(key)}; its successor is {successor}")
+        log_key(request, key, CHANGE, f"Rotated, valid until {until(key)}; its successor is {successor}")
         log_key(request, successor, ADDITION, f"Issued as the successor of {key}")
         return issued_page(request, self, successor, plaintext)
 

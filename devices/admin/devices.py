@@ -1,7 +1,7 @@
 """Staff pages for devices.
 
-Nobody deletes one: events, batches and alerts carry its id, unchecked by the database, and would be left without an
-owner. A device that is gone has its keys revoked.
+A device is never deleted: events, batches and alerts carry its id, which the database does not check, and would be left
+without an owner. To retire a device, revoke its keys.
 """
 
 from typing import Any
@@ -46,7 +46,7 @@ class OnlineFilter(RadioFilter):
 
 class DeviceForm(ModelForm):
     def validate_unique(self) -> None:
-        """The tenant of an existing device is no field of its form: Django would not look for its name in it."""
+        """Check the name in the tenant: Django does not if the form has no tenant field, as for an existing device."""
         super().validate_unique()
         if "tenant" not in self.fields:
             try:
@@ -58,7 +58,7 @@ class DeviceForm(ModelForm):
 @admin.register(Device)
 class DeviceAdmin(IssuesKeys, NeverDeleted, TenantScoped):
     form = DeviceForm
-    ordering = ("tenant__slug", "name")  # what counts its keys has no order of its own
+    ordering = ("tenant__slug", "name")  # the query that counts keys drops the model's ordering
     list_display = ("name", "tenant", "online", "last_seen", "type", "location", "active_keys")
     list_filter = (("tenant", RelatedFilter), OnlineFilter, ("type", AllValuesCheckboxFilter))
     list_filter_submit = True
@@ -84,7 +84,7 @@ class DeviceAdmin(IssuesKeys, NeverDeleted, TenantScoped):
         return self.fields if obj else self.fields[:3]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Device | None = None) -> tuple[str, ...]:
-        """A device stays with its tenant: what it has sent is that tenant's."""
+        """A device stays with its tenant: the events it has sent are that tenant's."""
         return (*self.readonly_fields, "tenant") if obj else self.readonly_fields
 
     @admin.display(description="state", ordering="last_seen_at")

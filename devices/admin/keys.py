@@ -1,7 +1,7 @@
-"""What the admin pages of all keys share: their lists, revoking them, and the one page that shows a plaintext.
+"""What the admin pages of all keys share: their lists, revoking them, and the only page that shows a plaintext.
 
-A plaintext is in the answer to the POST that made it and nowhere else: not in a message (a cookie), not in the
-log of changes, not behind an address that can be opened again.
+A plaintext is in the answer to the POST that made it and nowhere else: not in a message (which is stored in the
+session), not in the log of changes, not at an address that can be opened again.
 """
 
 from collections.abc import Callable
@@ -42,9 +42,9 @@ class KeyStateFilter(RadioFilter):
 
 
 def in_the_future(moment: datetime | None) -> datetime | None:
-    """`moment`, the end of a key's life. Raises ValidationError where that is over."""
+    """`moment`, when a key is to expire. Raises ValidationError if that is past."""
     if moment is not None and moment <= timezone.now():
-        raise forms.ValidationError("A key that has expired already would be of no use. Choose a time to come.")
+        raise forms.ValidationError("A key that has already expired would be of no use. Choose a time in the future.")
     return moment
 
 
@@ -53,8 +53,8 @@ def until(key: AnyKey) -> str:
 
 
 def log_key(request: HttpRequest, key: AnyKey, flag: int, what: str) -> None:
-    """Note who did what to `key`, in its own history and in its owner's, where people look."""
-    user_id = cast(int, request.user.pk)  # the admin lets nobody anonymous come here
+    """Log who did what to `key`, in its own history and in its owner's, where people look."""
+    user_id = cast(int, request.user.pk)  # the admin lets no anonymous user get here
     owner: Model = key.owner
     name = str(key._meta.verbose_name).capitalize()
     LogEntry.objects.log_actions(user_id, [key], flag, f"{what}.", single_object=True)
@@ -76,7 +76,7 @@ def plaintext_page(
 
 
 class KeyAdmin(TenantScoped):
-    """Keys are looked at and ended. `revoke_template` explains what that does."""
+    """Keys are shown and ended. `revoke_template` explains what revoking does."""
 
     model: type[AnyKey]
     revoke_template: str
@@ -98,7 +98,7 @@ class KeyAdmin(TenantScoped):
         return request.user.has_perm(f"devices.change_{self.opts.model_name}")
 
     def get_actions_detail(self, request: HttpRequest, object_id: str) -> list[Any]:
-        """There is nothing left to do to a key that is revoked or expired."""
+        """A key that is revoked or expired has no actions left."""
         key = self.get_object(request, object_id)
         return super().get_actions_detail(request, object_id) if key and key.is_usable(timezone.now()) else []
 
@@ -127,7 +127,7 @@ class KeyAdmin(TenantScoped):
         template: str,
         act: Callable[[HttpRequest, Any, forms.Form], HttpResponse],
     ) -> HttpResponse:
-        """Ask on GET, act on POST. The row is locked: of two people who end a key, the second is told so."""
+        """Ask on GET, act on POST. The row is locked: if two people end a key at once, the second is told so."""
         with transaction.atomic():
             found = self.get_queryset(request).select_related(None).select_for_update()
             key = found.filter(pk=object_id).first() if object_id.isdecimal() else None
@@ -135,7 +135,7 @@ class KeyAdmin(TenantScoped):
                 return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
             name = f"{self.opts.verbose_name} {key}"
             if not key.is_usable(timezone.now()):
-                self.message_user(request, f"The {name} is {key.state} already.", messages.WARNING)
+                self.message_user(request, f"The {name} is already {key.state}.", messages.WARNING)
                 return HttpResponseRedirect(page_of(key.owner))
             form = form_class(request.POST) if request.method == "POST" else form_class()
             if request.method == "POST" and form.is_valid():

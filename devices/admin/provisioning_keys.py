@@ -1,4 +1,4 @@
-"""Provisioning keys in the admin: made by their own form, whose answer is the only page that shows the plaintext."""
+"""Provisioning keys in the admin: issued by a form whose answer is the only page that shows the plaintext."""
 
 from typing import Any
 
@@ -45,18 +45,18 @@ class ProvisioningKeyAdmin(KeyAdmin):
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """With one button: whichever else leads on would lead past the plaintext."""
+        """Has a single button: Django's others would skip the page with the plaintext."""
         only = {"show_save_and_add_another": False, "show_save_and_continue": False}
         return super().add_view(request, form_url, (extra_context or {}) | only)
 
     def save_model(self, request: HttpRequest, obj: Any, form: ModelForm, change: bool) -> None:
-        """There is nothing to change, so this is a new one."""
+        """Keys can't be changed, so this is a new one."""
         key, obj.plaintext = ProvisioningKey.objects.issue(**form.cleaned_data)
         obj.pk, obj.prefix = key.pk, key.prefix
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> None:
         uses = f"{obj.usage_limit} devices" if obj.usage_limit > 1 else "one device"
-        log_key(request, obj, ADDITION, f"Issued for {uses}, good until {until(obj)}")
+        log_key(request, obj, ADDITION, f"Issued for {uses}, valid until {until(obj)}")
 
     def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
         template = "admin/devices/provisioningkey/issued.html"

@@ -21,7 +21,7 @@ class Migration(migrations.Migration):
                 (
                     "prefix",
                     models.CharField(
-                        editable=False, help_text="How the key starts, to tell it from others.", max_length=12
+                        editable=False, help_text="How the key starts, to tell keys apart.", max_length=12
                     ),
                 ),
                 ("digest", models.CharField(editable=False, max_length=64, unique=True)),
@@ -72,7 +72,7 @@ class Migration(migrations.Migration):
                     "events_per_second",
                     models.PositiveIntegerField(
                         blank=True,
-                        help_text="What it may send in the long run, alerts not counted. 0: any. Empty: the site's limit.",
+                        help_text="Long-run limit, not counting alerts. 0: no limit. Empty: the site's limit.",
                         null=True,
                     ),
                 ),
@@ -80,7 +80,7 @@ class Migration(migrations.Migration):
                     "burst",
                     models.PositiveIntegerField(
                         blank=True,
-                        help_text="How many events it may send at once before that limit holds. Empty: the site's limit.",
+                        help_text="How many events it may send at once before that limit applies. Empty: the site's limit.",
                         null=True,
                         validators=[django.core.validators.MinValueValidator(1)],
                     ),
@@ -122,7 +122,7 @@ class Migration(migrations.Migration):
                 (
                     "prefix",
                     models.CharField(
-                        editable=False, help_text="How the key starts, to tell it from others.", max_length=12
+                        editable=False, help_text="How the key starts, to tell keys apart.", max_length=12
                     ),
                 ),
                 ("digest", models.CharField(editable=False, max_length=64, unique=True)),

@@ -1,7 +1,7 @@
 #!/bin/sh
-# What devices publish under site/DEVICE/telemetry (an object with cpu_percent and memory_percent) is sent as telemetry.
-# Needs mosquitto_sub, jq, and `ingestcloud-send` (beside this file) in the PATH. A session with an id and QoS 1 lets the
-# broker keep what is published while this is not running. Add your broker's options: -h, -u, --cafile …
+# Sends as telemetry what devices publish under site/DEVICE/telemetry (an object with cpu_percent and memory_percent).
+# Needs mosquitto_sub, jq, and `ingestcloud-send` (beside this file) in the PATH. A session with an id and QoS 1 makes the
+# broker keep messages that are published while this script is not running. Add your broker's options: -h, -u, --cafile …
 set -eu
 mosquitto_sub "$@" --id ingestcloud --disable-clean-session --qos 1 -t 'site/+/telemetry' -F '%J' |
   # Some versions of mosquitto write the time as …Z+0000.

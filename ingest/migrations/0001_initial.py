@@ -49,7 +49,7 @@ class Migration(migrations.Migration):
                 ("received_at", models.DateTimeField(help_text="Our clock.")),
                 (
                     "idempotency_key",
-                    models.CharField(help_text="What the device called it, if it did.", max_length=300, null=True),
+                    models.CharField(help_text="The device's name for it, if it gave one.", max_length=300, null=True),
                 ),
                 (
                     "device",
@@ -162,7 +162,7 @@ class Migration(migrations.Migration):
                 (
                     "status",
                     models.PositiveSmallIntegerField(
-                        help_text="Of the answer. 200: the other events of the batch were stored."
+                        help_text="Status of the answer. 200: the other events of the batch were stored."
                     ),
                 ),
                 ("code", models.CharField(max_length=64)),
@@ -171,17 +171,17 @@ class Migration(migrations.Migration):
                     models.CharField(
                         blank=True,
                         default="",
-                        help_text="What it will be called when it is sent again.",
+                        help_text="Its name when it is sent again.",
                         max_length=300,
                     ),
                 ),
                 ("detail", models.TextField()),
                 ("errors", models.JSONField(default=list, help_text="By index in the body.")),
-                ("digest", models.BinaryField(help_text="SHA-256 of what we have of the body.", max_length=32)),
+                ("digest", models.BinaryField(help_text="SHA-256 of the body, as far as we read it.", max_length=32)),
                 (
                     "body",
                     models.BinaryField(
-                        help_text="Inflated where that was possible, and not all of it where it is large."
+                        help_text="Inflated if that was possible, and cut off if it is large."
                     ),
                 ),
                 (
@@ -192,7 +192,7 @@ class Migration(migrations.Migration):
                 ),
                 ("first_received_at", models.DateTimeField(help_text="Our clock.")),
                 ("received_at", models.DateTimeField(help_text="Our clock.", verbose_name="last received at")),
-                ("times", models.PositiveIntegerField(default=1, help_text="How often it came.")),
+                ("times", models.PositiveIntegerField(default=1, help_text="How often it arrived.")),
                 (
                     "device",
                     models.ForeignKey(

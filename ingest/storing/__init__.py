@@ -1,4 +1,4 @@
-"""The only way of batches into the database. This is its face; nothing else is imported from outside."""
+"""The only way for batches into the database. Other packages import only the names below."""
 
 from ingest.storing.store import store_batches
 from ingest.storing.writer import writer as _writer

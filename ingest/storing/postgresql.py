@@ -1,8 +1,8 @@
-"""How batches go into PostgreSQL: a group of them by one statement, which takes the events and the alerts as JSON.
+"""Stores batches in PostgreSQL: a group of them in one statement, which receives the events and the alerts as JSON.
 
-The database makes the rows, for little more than it needs to read the lines of a `COPY`, and on its own processor:
-here it would be the most expensive loop, and the event loop would wait for it. One statement is one wait, too: each
-round trip more is another turn in the queue for the interpreter's lock.
+The database makes the rows, at little more cost than reading the lines of a `COPY`, and on its own processor: here
+that would be the most expensive loop, and the event loop would wait for it. One statement is also one wait: each
+further round trip is another turn in the queue for the interpreter's lock.
 """
 
 from datetime import datetime
@@ -20,7 +20,7 @@ from tenants.models import Module
 
 
 class _Row(msgspec.Struct):
-    """What the statement takes of a batch; `number` is its place in the group."""
+    """A batch as the statement receives it; `number` is its place in the group."""
 
     number: int
     key_id: int
@@ -36,14 +36,14 @@ class _Row(msgspec.Struct):
 
 
 ENABLED = ", ".join(f"CASE WHEN tenant.{module}_enabled THEN '{module}' END" for module in Module)
-# `given` looks at keys and modules once more, because the look-up before may have come from a memory of the key.
-# `good` has one batch of those that are the same, in a fixed order: two transactions that wait for each other's rows
-# would be a deadlock.
+# `given` checks keys and modules again, because the first check may have used a key that this process remembered.
+# `good` has one of several identical batches, in a fixed order: two transactions that wait for each other's rows would
+# be a deadlock.
 # Each insert names the index that may refuse a row: any other clash, such as an id that is taken because the sequence
 # is behind its table, is an error and never a repeat.
-# `turn` waits for the lock when the events are in, and before an alert has its id: it is held to the commit.
-# `ahead` sets the sequence of the alerts forward if somebody has set it back: a page that asks for all alerts after the
-# last one it has would never see one with a lower id.
+# `turn` takes the lock once the events are inserted, and before any alert has its id; it is held until the commit.
+# `ahead` sets the alerts' sequence forward if it was set back: a page that asks for all alerts after the last one it
+# has would never see an alert with a lower id.
 BATCH_COLUMNS = """tenant_id, device_id, digest, event_count, alert_count, byte_count, source, received_at,
          idempotency_key"""
 BATCH_VALUES = """tenant_id, device_id, digest, jsonb_array_length(events), jsonb_array_length(alerts), byte_count,
@@ -120,9 +120,9 @@ SELECT given.enabled, fresh.id, ARRAY(SELECT alerted.id FROM alerted WHERE batch
 
 
 def insert(batches: list[Batch]) -> tuple[list[Inserted], list[NewAlert]]:
-    """Store those of `batches` that are new and allowed, in a transaction of its own.
+    """Store the batches that are new and allowed, in a transaction of their own.
 
-    Returns what became of each, and the new alerts in id order. Raises IntegrityError if an id is taken.
+    Returns what was done with each, and the new alerts in id order. Raises IntegrityError if an id is taken.
     """
     rows = [_row(number, batch) for number, batch in enumerate(batches)]
     inserted: list[Inserted] = []
@@ -139,18 +139,18 @@ def insert(batches: list[Batch]) -> tuple[list[Inserted], list[NewAlert]]:
     return inserted, sorted(alerts, key=lambda alert: alert.pk)
 
 
-# With room for ids that others take meanwhile.
+# Leaves room for ids that others take meanwhile.
 SET_FORWARD = """
 SELECT setval('{table}_id_seq', newest + 1000)
   FROM (SELECT max(id) AS newest FROM {table}) AS rows
  WHERE newest > (SELECT last_value - CASE WHEN is_called THEN 0 ELSE 1 END FROM {table}_id_seq)
 """
-SEQUENCE_LOCK = 0x5EC_5E9  # of two that set a sequence forward, the second must see what the first did
+SEQUENCE_LOCK = 0x5EC_5E9  # of two processes that set a sequence forward, the second must see what the first did
 TABLES = ("ingest_batches", "ingest_events", "security_alerts", "rejected_batches")
 
 
 def set_sequences_forward() -> list[str]:
-    """Set the sequences that are behind their tables forward, and name the tables."""
+    """Set the sequences that are behind their tables forward, and return the names of those tables."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [SEQUENCE_LOCK])
         return [table for table in TABLES if _set_forward(cursor, table)]

@@ -1,6 +1,6 @@
-"""How batches go into SQLite: the rows of batches by one statement, and the events and alerts of each as JSON.
+"""Stores batches in SQLite: the batches' rows in one statement, and the events and alerts of each batch as JSON.
 
-A statement for many rows lets go of the interpreter's lock once, `executemany` for each row: then the event loop takes
+A statement for many rows releases the interpreter's lock once, `executemany` for each row: then the event loop takes
 it, and each row waits its turn.
 """
 
@@ -23,7 +23,7 @@ BATCH_COLUMNS = (
 
 
 def _of(name: str) -> str:
-    """An expression for a value of the JSON: timestamps as Django writes them."""
+    """The SQL expression for a value of the JSON; a timestamp becomes text as Django writes it."""
     value = f"json_extract(value, '$.{name}')"
     return f"rtrim(replace({value}, 'T', ' '), 'Z')" if name == "timestamp" else value
 
@@ -38,7 +38,7 @@ SELECT %s, %s, %s, %s, {", ".join(map(_of, COLUMNS))} FROM json_each(%s) RETURNI
 """  # noqa: S608
 
 
-# Each index that may refuse a row is named: any other clash is an error and never a repeat.
+# Each index that may refuse a row is named: any other clash is an error, never a repeat.
 INSERT_BATCHES = f"""
 INSERT INTO ingest_batches ({",".join(BATCH_COLUMNS)}) VALUES {{rows}}
 ON CONFLICT (device_id, digest) WHERE idempotency_key IS NULL DO NOTHING
@@ -49,9 +49,9 @@ RETURNING id, device_id, digest, idempotency_key
 
 @transaction.atomic
 def insert(batches: list[Batch]) -> tuple[list[Inserted], list[NewAlert]]:
-    """Store those of `batches` that are new and allowed, in a transaction of its own.
+    """Store the batches that are new and allowed, in a transaction of their own.
 
-    Returns what became of each, and the new alerts in id order. Raises IntegrityError if an id is taken.
+    Returns what was done with each, and the new alerts in id order. Raises IntegrityError if an id is taken.
     """
     enabled = _enabled(batches)
     given = zip(batches, enabled, strict=True)
@@ -71,7 +71,10 @@ def insert(batches: list[Batch]) -> tuple[list[Inserted], list[NewAlert]]:
 
 
 def _enabled(batches: list[Batch]) -> list[set[str] | None]:
-    """The first look may have come from a memory of the key."""
+    """The modules of each batch's tenant, None if its key is not usable.
+
+    Checked again, because the first check may have used a key that this process remembered.
+    """
     columns = [f"device__tenant__{module}_enabled" for module in Module]
     keys = DeviceKey.objects.usable().filter(pk__in={batch.key.pk for batch in batches})
     enabled = {pk: set(compress(Module.values, on)) for pk, *on in keys.values_list("pk", *columns)}

@@ -21,19 +21,19 @@ SEQUENCES_SECONDS = 10.0
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a group of batches: who was refused after all, and the alerts that are new, in id order."""
+    """The result of storing a group of batches: which were refused after all, and the new alerts in id order."""
 
     refused: dict[int, Exception]
     alerts: list[NewAlert]
 
 
 def store_batches(batches: list[Batch]) -> Outcome:
-    """Store `batches` in one transaction and return when it is on disk.
+    """Store `batches` in one transaction, and return once it is on disk.
 
-    A batch that its device has sent before, or that is twice in the group, is left out, and is no refusal.
-    `refused` maps the index of a batch to the reason, if its key was revoked or a module switched off since it was
-    checked, its Idempotency-Key was used for another, or it was left out and is not found. Raises the database's error
-    if it does not answer.
+    A batch that its device has sent before, or that is in the group twice, is left out; that is no refusal. `refused`
+    maps the index of a batch to the reason, if its key was revoked or a module switched off since it was checked, its
+    Idempotency-Key was used for another batch, or it was left out and is not found. Raises the database's error if it
+    does not answer.
     """
     insert = postgresql.insert if connection.vendor == "postgresql" else sqlite.insert
     inserted, alerts = insert(batches)
@@ -50,9 +50,9 @@ def store_batches(batches: list[Batch]) -> Outcome:
 
 
 class SequenceWatch:
-    """Looks every few seconds whether a sequence is behind its table, and before the first batch on a new connection.
+    """Checks whether a sequence is behind its table, every few seconds and before the first batch after a failure.
 
-    An id of an event that is given twice is no error: the primary key of a partitioned table has the time in it, too.
+    An event id that is assigned twice is no error: the primary key of a partitioned table includes the time.
     """
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class SequenceWatch:
             self._next = time.monotonic() + SEQUENCES_SECONDS
 
     def look_soon(self) -> None:
-        """After a failure: perhaps another server answers now."""
+        """Check before the next batch. Called after a failure, when another server may answer."""
         self._next = 0.0
 
 
@@ -75,8 +75,8 @@ sequence_watch = SequenceWatch()
 def repair_sequences() -> None:
     """Set sequences forward that are behind their tables.
 
-    As after a switch-over to a replica that did not get them: every id that they give is taken, and devices would have
-    to come again as often.
+    This happens after a switch-over to a replica that did not receive the sequences: every id that they return is
+    taken, and devices would have to retry once for each.
     """
     tables = postgresql.set_sequences_forward() if connection.vendor == "postgresql" else []
     if tables:
@@ -84,10 +84,10 @@ def repair_sequences() -> None:
 
 
 def _missing(left_out: dict[int, Batch]) -> dict[int, Exception]:
-    """Why batches that were left out can't be acknowledged: a repeat is found by its Idempotency-Key, or its digest.
+    """Why left-out batches can't be acknowledged, by index. A repeat is found by its Idempotency-Key, or its digest.
 
-    A query of its own, because a transaction does not see what another has committed meanwhile. The others of the
-    group are stored: so if the database does not answer, those that were left out fail alone.
+    This is a query of its own, because a transaction does not see what another has committed meanwhile. The rest of
+    the group is stored: so if the database does not answer, only the left-out batches fail.
     """
     batches = left_out.values()
     devices = {batch.key.device_id for batch in batches}

@@ -1,4 +1,4 @@
-"""Threads that commit batches, many at a time: while one commit is on its way, the next batches gather."""
+"""Threads that commit batches, many at a time: while one commit is in progress, the next batches gather."""
 
 import asyncio
 import atexit
@@ -27,13 +27,13 @@ from ingest.storing.store import repair_sequences, sequence_watch, store_batches
 logger = logging.getLogger(__name__)
 
 GROUP_EVENTS = 2000  # enough to share a commit, few enough to keep its wait short
-SHARED_EVENTS = 500  # fewer take turns: while one small group is on its way, the next grows, which costs less
-STORE_SECONDS = 8.0  # after which a device is told to come again; what is on its way may be stored all the same
-TURN_SECONDS = 1.0  # that a group waits for its turn: the one before may be stuck on a dead connection
+SHARED_EVENTS = 500  # smaller groups take turns: while one is stored, the next grows, which costs less
+STORE_SECONDS = 8.0  # after which a device is told to retry; a commit in progress may still succeed
+TURN_SECONDS = 1.0  # that a group waits for its turn: the group before may be stuck on a dead connection
 IDLE_SECONDS = 5.0  # after which a writer gives its connection back
 
 NEVER = datetime.min.replace(tzinfo=UTC)
-_noted: dict[int, datetime] = {}  # key ids, and when their use was last written down
+_noted: dict[int, datetime] = {}  # key ids, and when their use was last noted
 
 broadcasts: set[asyncio.Task[None]] = set()  # the event loop itself keeps only weak references
 
@@ -58,7 +58,7 @@ class Job:
 
 
 class Writer:
-    """Takes batches from any event loop and stores them by threads with a connection each."""
+    """Accepts batches from any event loop, and stores them in threads with a connection each."""
 
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
@@ -67,10 +67,10 @@ class Writer:
         self._turn = threading.Lock()
 
     async def store(self, batch: Batch) -> None:
-        """Return once `batch` is committed. Its alerts are broadcast, whether or not anybody still waits here.
+        """Return once `batch` is committed. Its alerts are broadcast, whether or not its request still waits here.
 
-        Raises InvalidDeviceKey or ModuleDisabled where the batch was refused after all, UnstorableBatch, Overloaded,
-        and the database's error where it does not answer, at the latest after `STORE_SECONDS`.
+        Raises InvalidDeviceKey or ModuleDisabled if the batch was refused after all, UnstorableBatch, Overloaded, and
+        the database's error if it does not answer, at the latest after `STORE_SECONDS`.
         """
         self._start()
         loop = asyncio.get_running_loop()
@@ -98,7 +98,7 @@ class Writer:
                 atexit.register(self.close)
 
     def close(self) -> None:
-        """Store what is waiting, then end the threads and their connections."""
+        """Store the waiting batches, then end the threads and their connections."""
         with self._lock:
             threads, self._threads = self._threads, []
         for _ in threads:
@@ -118,7 +118,7 @@ class Writer:
         connection.close()
 
     def _store_with_others(self, job: Job) -> bool:
-        """Store `job` and what waits behind it. Tells whether the end was among it."""
+        """Store `job` and the jobs waiting behind it. Returns whether the mark that ends this thread was among them."""
         has_turn = self._turn.acquire(timeout=TURN_SECONDS)
         try:
             group, last = self._gather(job)
@@ -132,7 +132,7 @@ class Writer:
         return last
 
     def _gather(self, first: Job) -> tuple[list[Job], bool]:
-        """`first` and what waits behind it, and whether the end was among it."""
+        """`first` and the jobs waiting behind it, and whether the mark that ends this thread was among them."""
         group, events = [first], len(first.batch.events)
         while events < GROUP_EVENTS:
             try:
@@ -147,18 +147,18 @@ class Writer:
 
 
 def _store_group(group: list[Job], *, again: bool = False) -> None:
-    """Store a group of batches by one commit. If that fails each is tried alone: only the guilty one fails.
+    """Store a group of batches in one commit. If that fails, each is tried alone, so that only the bad one fails.
 
-    They are tried once more on a new connection if theirs was cut, and with new ids if those were taken. Repeating is
-    safe: a commit whose answer was lost is found.
+    The group is tried once more on a new connection if its own was cut, and with new ids if its ids were taken.
+    Repeating is safe: a commit whose answer was lost is found.
     """
-    group = _without_those_given_up(group)
+    group = _still_awaited(group)
     if not group:
         return
     try:
         sequence_watch.look()
         outcome = store_batches([job.batch for job in group])
-    except (OperationalError, InterfaceError) as error:  # no batch's fault, and no use to try each
+    except (OperationalError, InterfaceError) as error:  # no batch's fault, so no use trying each alone
         was_connected = connection.connection is not None
         sequence_watch.look_soon()
         forget_dead_connections()
@@ -166,7 +166,7 @@ def _store_group(group: list[Job], *, again: bool = False) -> None:
             _store_group(group, again=True)
         else:
             _settle(group, [error] * len(group))
-    except Exception as error:  # noqa: BLE001  whatever it is, somebody waits for it
+    except Exception as error:  # noqa: BLE001  whatever it is, requests wait for it
         if isinstance(error, IntegrityError) and not again and _ids_are_repaired():
             _store_group(group, again=True)
         elif len(group) > 1:
@@ -177,12 +177,12 @@ def _store_group(group: list[Job], *, again: bool = False) -> None:
     else:
         _settle(group, [outcome.refused.get(index) for index in range(len(group))])
         if outcome.alerts:
-            _call_soon(group[0].loop, tell, group[0].loop, outcome.alerts)
+            _call_soon(group[0].loop, _broadcast_soon, group[0].loop, outcome.alerts)
         _note_use([job.batch for index, job in enumerate(group) if index not in outcome.refused])
 
 
 def _ids_are_repaired() -> bool:
-    """Whether there may be other ids now: those that were taken came from a sequence that was behind."""
+    """Repair the sequences, and return whether that was possible: ids that are taken came from one that was behind."""
     try:
         repair_sequences()
     except DatabaseError:
@@ -191,15 +191,15 @@ def _ids_are_repaired() -> bool:
     return True
 
 
-def _without_those_given_up(group: list[Job]) -> list[Job]:
-    """Nobody waits for these any more: their devices will come again."""
-    given_up = {job for job in group if job.future.done()}  # looked at once: the loop may give up another meanwhile
+def _still_awaited(group: list[Job]) -> list[Job]:
+    """The jobs that a request still waits for. The devices of the others will retry."""
+    given_up = {job for job in group if job.future.done()}  # checked once: the loop may give up another meanwhile
     _settle(list(given_up), [None] * len(given_up))
     return [job for job in group if job not in given_up]
 
 
 def _settle(group: Sequence[Job], errors: Sequence[Exception | None]) -> None:
-    """Let the requests go on, each loop's by one call: waking a loop costs more than the rest of it."""
+    """Let the requests continue, each loop's in one call: waking a loop costs more than all the rest."""
     by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[None], Exception | None]]] = {}
     for job, error in zip(group, errors, strict=True):
         backlog.release(job.batch.key.device_id, job.size)
@@ -219,11 +219,11 @@ def _set_results(settled: list[tuple["asyncio.Future[None]", Exception | None]])
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *arguments: Any) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits there any more
+    with contextlib.suppress(RuntimeError):  # the loop is closed, and nothing waits there any more
         loop.call_soon_threadsafe(function, *arguments)
 
 
-def tell(loop: asyncio.AbstractEventLoop, alerts: list[NewAlert]) -> None:
+def _broadcast_soon(loop: asyncio.AbstractEventLoop, alerts: list[NewAlert]) -> None:
     """Broadcast in the background: devices wait for the disk, not for the pages."""
     task = loop.create_task(broadcast(alerts))
     broadcasts.add(task)
@@ -231,7 +231,7 @@ def tell(loop: asyncio.AbstractEventLoop, alerts: list[NewAlert]) -> None:
 
 
 def _note_use(batches: list[Batch]) -> None:
-    """When devices and keys were last seen, once a minute each. Not worth failing a batch that is stored."""
+    """Note when devices and keys were last seen, once a minute each. A failure must not fail the stored batches."""
     now = timezone.now()
     keys = {batch.key.pk: batch.key for batch in batches if now - _noted.get(batch.key.pk, NEVER) >= LAST_USE_EVERY}
     if not keys:

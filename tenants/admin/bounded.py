@@ -1,4 +1,4 @@
-"""Lists of the admin that stay fast over tables of any size."""
+"""Admin lists that stay fast over tables of any size."""
 
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
@@ -19,14 +19,14 @@ from tenants.admin.pages import TenantScoped
 from tenants.isolation import bypass_isolation
 
 MAX_COUNTED_ROWS = 10_000  # rows that a list counts and pages through
-MAX_SEARCHED_ROWS = 500_000  # rows that a list's filters and search look at
+MAX_SEARCHED_ROWS = 500_000  # rows that a list's filters and search read
 RECEIVED_SLACK = timedelta(minutes=1)  # ids are not strictly in the order of `received_at`: batches wait for each other
 
 
 def first_id(rows: QuerySet, field: str, value: Any, end: int) -> int:
-    """The id below `end`, or that, from which on `field`, which must grow with the ids, is at least `value`.
+    """The first id whose `field` is at least `value`, or `end` if there is none below it.
 
-    Some twenty looks at the primary key take the place of an index on `field`.
+    `field` must grow with the ids: then some twenty look-ups by primary key replace an index on `field`.
     """
     low, high = 0, end
     while low < high:
@@ -36,7 +36,7 @@ def first_id(rows: QuerySet, field: str, value: Any, end: int) -> int:
             high = middle
         else:
             low = row[0] + 1
-    # What was found may lie in a gap between ids: on to the row behind it.
+    # The id found may lie in a gap: move on to the next row.
     return rows.filter(pk__gte=low).order_by("pk").values_list("pk", flat=True).first() or end
 
 
@@ -53,7 +53,7 @@ class ReceivedFilter(RangeDateTimeFilter):
         time_text = self.used_parameters.get(f"{self.parameter_name}_{end}_1") or ""
         try:
             date, given_time = parse_date(date_text), parse_time(time_text)
-        except ValueError:  # well formed, and no such day
+        except ValueError:  # well-formed, but there is no such day
             return None
         if date is None or not 1970 <= date.year < 9999:  # room for the slack
             return None
@@ -75,20 +75,20 @@ class ReceivedFilter(RangeDateTimeFilter):
         return queryset
 
     def id_range(self, rows: QuerySet, end: int) -> tuple[int, int]:
-        """Ids between which, first included and last not, every row of the range lies. `end` is past the newest."""
+        """The range of ids, without its end, that contains every row of the time range. `end` is past the newest id."""
         start = first_id(rows, "received_at", self.start - RECEIVED_SLACK, end) if self.start else 0
         return start, first_id(rows, "received_at", self.end + RECEIVED_SLACK, end) if self.end else end
 
 
 class BoundedPaginator(Paginator):
-    """Counts up to MAX_COUNTED_ROWS: counting ten million takes seconds, and nobody turns to page 400."""
+    """Counts up to MAX_COUNTED_ROWS: counting ten million takes seconds, and no one turns to page 400."""
 
     object_list: QuerySet
     template_name = "admin/bounded_pagination.html"
 
     @cached_property
     def counted(self) -> int:
-        # The ids alone: to count a row takes none of what a list shows of it.
+        # Only the ids: counting a row needs none of the values that the list shows.
         return self.object_list.values("pk")[: MAX_COUNTED_ROWS + 1].count()
 
     @cached_property
@@ -101,21 +101,21 @@ class BoundedPaginator(Paginator):
 
 
 class BoundedChangeList(ChangeList):
-    """Newest first, and nothing else: no filter or search reads more than MAX_SEARCHED_ROWS rows by primary key.
+    """Always newest first: no filter or search reads more than MAX_SEARCHED_ROWS rows, by primary key.
 
-    `looks_back_to` is when the last row looked at was received, where older rows were left out.
+    If older rows were left out, `looks_back_to` is when the newest of them was received.
     """
 
     looks_back_to: datetime | None = None
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: list[str | None] | None = None) -> QuerySet:
         queryset = super().get_queryset(request, exclude_parameters)
-        with bypass_isolation():  # for the ids alone: among the rows of one tenant the newest may be far back
+        with bypass_isolation():  # for the ids alone: looking for one tenant's newest row may lead far back
             start, end = self.id_range()
         return queryset.filter(pk__gte=start, pk__lt=end)
 
     def id_range(self) -> tuple[int, int]:
-        """The ids to look through, first included and last not."""
+        """The range of ids to search, without its end."""
         rows = self.model._default_manager.all()
         end = next_id(rows)
         ranges = [spec.id_range(rows, end) for spec in self.filter_specs if hasattr(spec, "id_range")]
@@ -131,14 +131,14 @@ class BoundedChangeList(ChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        self.full_result_count = self.result_count  # else the header says "10000 results" of many more
+        self.full_result_count = self.result_count  # otherwise the header says "10000 results" when there are many more
 
 
 class SentByDevices(TenantScoped):
-    """For rows with a tenant, a device and `received_at`. What devices sent is a record: nobody adds or changes it."""
+    """For rows with a tenant, a device and `received_at`. Staff can neither add to nor change what devices sent."""
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
-        # Not select_related: its inner join would hide rows whose device or tenant is gone.
+        # Not select_related: its inner join would hide rows whose device or tenant no longer exists.
         return super().get_queryset(request).prefetch_related("tenant", "device")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -161,7 +161,7 @@ class SentByDevices(TenantScoped):
 
 
 class BoundedAdmin(SentByDevices):
-    """For tables that grow without end. Nobody deletes anything of them here."""
+    """For tables that grow without limit. Nothing in them can be deleted here."""
 
     paginator = BoundedPaginator
     show_full_result_count = False
@@ -179,7 +179,7 @@ class BoundedAdmin(SentByDevices):
         return False
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
-        """After a sequence was set back, two events may have the same id: the newest is shown."""
+        """If a sequence was ever set back, two events may have the same id: the newest is shown."""
         try:
             return super().get_object(request, object_id, from_field)
         except self.model.MultipleObjectsReturned:

@@ -1,4 +1,4 @@
-"""How pages of the admin show moments, states and links."""
+"""How admin pages show times, states and links."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -14,17 +14,17 @@ from django.utils.safestring import SafeString
 
 
 def exact(moment: datetime) -> str:
-    """A moment in UTC, and saying so."""
+    """A time in UTC, marked as such."""
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def ago(moment: datetime | None) -> str:
-    """How long ago in words, and the exact moment where the pointer rests."""
+    """How long ago, in words, with the exact time in a tooltip."""
     return format_html('<span title="{}">{}</span>', exact(moment), naturaltime(moment)) if moment else "never"
 
 
 def badge(state: str, colours: Mapping[Any, str | None], text: str = "") -> SafeString:
-    """A state in its colour. unfold's own labels are coloured in lists alone, this one on an object's page too."""
+    """A state in its colour. unfold colours its own labels only in lists, this one on an object's page too."""
     return render_to_string("unfold/helpers/label.html", {"text": text or state, "variant": colours.get(state)})
 
 
@@ -35,7 +35,7 @@ def link_to(target: Model) -> SafeString:
 
 
 def related(row: Model, name: str) -> SafeString:
-    """A link to a row's tenant, device or batch. The database does not check these keys: the target may be gone."""
+    """A link to a row's tenant, device or batch. The database does not check these keys, so the target may be gone."""
     try:
         return link_to(getattr(row, name))
     except ObjectDoesNotExist:

@@ -1,4 +1,4 @@
-"""What all pages of the admin share: whose rows they show, and what they accept from addresses and searches."""
+"""What all admin pages share: whose rows they show, and what they accept from URLs and searches."""
 
 from typing import Any, cast
 
@@ -20,31 +20,31 @@ MAX_WORDS = 10
 
 
 def page(request: HttpRequest, model_admin: ModelAdmin, template: str, **context: Any) -> TemplateResponse:
-    """A page of the admin that is neither a list nor a form of an object."""
+    """An admin page that is neither a list nor an object's form."""
     request.current_app = model_admin.admin_site.name
     context |= {**model_admin.admin_site.each_context(request), "opts": model_admin.opts, **context}
     return TemplateResponse(request, template, context)
 
 
 class StaffPages(ModelAdmin):
-    """What all pages of the admin have in common: what people put into addresses and searches is checked."""
+    """The base of all admin pages: checks what people put into URLs and searches."""
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Another request may take a name between the check of a form and its save: checked again, the form says so."""
+        """Another request may take a name between a form's check and its save: checked again, the form says so."""
         try:
             return super().changeform_view(request, *args, **kwargs)
-        except IntegrityError as error:  # which has rolled back what it did: Django's is a transaction of its own
+        except IntegrityError as error:  # nothing was saved: Django wraps each call in a transaction of its own
             if gave_a_taken_id(error):
                 raise
             return super().changeform_view(request, *args, **kwargs)
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
-        """The values for a new row in the address, without those that its fields could not have."""
+        """The initial values for a new row from the URL, without those that are impossible for their fields."""
         given = super().get_changeform_initial_data(request)
         return {name: value for name, value in given.items() if self._is_possible(name, value)}
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
-        """By a `_to_field` in the address only if that is a field of its own: Django allows some that are not."""
+        """Use `_to_field` from the URL only if the model has that field: Django allows some that it does not have."""
         fields = {field.name for field in self.opts.concrete_fields}
         return super().get_object(request, object_id, from_field if from_field in fields else None)
 
@@ -65,9 +65,9 @@ class StaffPages(ModelAdmin):
         return True
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet, search_term: str) -> tuple[QuerySet, bool]:
-        """Each word is another look at every row, so there are ten at most."""
+        """Each word is another comparison with every row, so there is a limit."""
         if len(search_term.split()) > MAX_WORDS:
-            message = f"A search takes {MAX_WORDS} words at most. Nothing was searched for."
+            message = f"A search takes at most {MAX_WORDS} words. Nothing was searched for."
             self.message_user(request, message, messages.ERROR)
             return queryset.none(), False
         return super().get_search_results(request, queryset, search_term)
@@ -87,14 +87,14 @@ class TenantScoped(StaffPages):
     def formfield_for_foreignkey(
         self, db_field: ForeignKey, request: HttpRequest, **kwargs: Any
     ) -> ModelChoiceField | None:
-        """Nothing is given to a tenant that one does not see."""
+        """Offer only the tenants that the user may see."""
         if db_field.related_model is Tenant:
             kwargs["queryset"] = Tenant.objects.for_user(request.user)
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
 
 class RelatedForm(AutocompleteDropdownForm):
-    """Names what is chosen as its own list would: unfold's names the rows of all tenants."""
+    """Names the chosen object only if the user may see it: unfold's form names the rows of all tenants."""
 
     def __init__(self, request: HttpRequest, name: str, field: Any, **kwargs: Any) -> None:
         super().__init__(request, name, field=field, **kwargs)
@@ -103,6 +103,6 @@ class RelatedForm(AutocompleteDropdownForm):
 
 
 class RelatedFilter(AutocompleteSelectFilter):
-    """The rows of a tenant or a device, chosen by a search."""
+    """Filters by a tenant or a device that is chosen by a search."""
 
     form_class = RelatedForm

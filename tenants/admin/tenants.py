@@ -1,4 +1,7 @@
-"""Staff pages for tenants. Nobody deletes one: events, batches and alerts carry its id, unchecked by the database."""
+"""Staff pages for tenants.
+
+A tenant is never deleted: events, batches and alerts carry its id, which the database does not check.
+"""
 
 from contextlib import nullcontext
 from typing import Any, cast
@@ -34,12 +37,12 @@ class ModuleFilter(RadioFilter):
 
 class TenantForm(ModelForm):
     def validate_unique(self) -> None:
-        with bypass_isolation():  # a slug that somebody else's tenant has is taken too
+        with bypass_isolation():  # a slug is taken even if its tenant is invisible to this user
             super().validate_unique()
 
 
 class MembershipInline(TabularInline):
-    """Who is a member of a tenant, and in which role."""
+    """A tenant's members and their roles."""
 
     model = Membership
     extra = 0
@@ -56,7 +59,7 @@ class MembershipInline(TabularInline):
 @admin.register(Tenant)
 class TenantAdmin(NeverDeleted, TenantScoped):
     form = TenantForm
-    ordering = ("slug",)  # what counts its devices has no order of its own
+    ordering = ("slug",)  # the query that counts devices drops the model's ordering
     list_display = ("name", "slug", "modules", "device_count", "member_names")
     list_filter = (ModuleFilter,)
     search_fields = ("name", "slug")
@@ -69,7 +72,7 @@ class TenantAdmin(NeverDeleted, TenantScoped):
     inlines = (MembershipInline,)
 
     def get_fieldsets(self, request: HttpRequest, obj: Tenant | None = None) -> Any:
-        """Who is a member is for superusers to say: others do not see the users that there are."""
+        """Only superusers choose members: other staff can't see which users exist, only the members' names."""
         if request.user.is_superuser:
             return self.fieldsets
         return (*self.fieldsets, ("Members", {"fields": ["member_names"]}))
@@ -81,11 +84,11 @@ class TenantAdmin(NeverDeleted, TenantScoped):
         return super().get_queryset(request).annotate(device_count=Count("devices")).prefetch_related("members")
 
     def save_model(self, request: HttpRequest, obj: Tenant, form: ModelForm, change: bool) -> None:
-        with nullcontext() if change else bypass_isolation():  # a new one has no members yet
+        with nullcontext() if change else bypass_isolation():  # a new tenant has no members yet
             super().save_model(request, obj, form, change)
 
     def save_related(self, request: HttpRequest, form: ModelForm, formsets: list[Any], change: bool) -> None:
-        """Who adds a tenant sees it: staff that are no superusers see those they are members of."""
+        """Make the user a member of a tenant that they add: otherwise only superusers would see it."""
         super().save_related(request, form, formsets, change)
         if not change and not request.user.is_superuser:
             with bypass_isolation():

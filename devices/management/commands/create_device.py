@@ -13,7 +13,7 @@ from tenants.models import Tenant
 
 
 class Command(BaseCommand):
-    help = "Make a device with its device key, and print the key: it is shown this once and stored nowhere."
+    help = "Create a device with a device key, and print the key: it is shown only this once and not stored."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("tenant", help="the tenant's slug")
@@ -24,7 +24,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, tenant: str, name: str, **options: Any) -> None:
         owner = Tenant.objects.filter(slug=tenant).first()
         if owner is None:
-            raise CommandError(f"There is no tenant {tenant!r}. Make it with: manage.py create_tenant {tenant}")
+            raise CommandError(f"There is no tenant {tenant!r}. Create it with: manage.py create_tenant {tenant}")
         device = Device(tenant=owner, name=name, type=options["type"], location=options["location"])
         try:
             device.clean_fields()
@@ -32,7 +32,7 @@ class Command(BaseCommand):
             raise CommandError(explain(error)) from error
         if owner.devices.filter(name=name).exists():
             raise CommandError(
-                f"Tenant {tenant} has a device {name!r} already, and its key can't be shown again. "
+                f"Tenant {tenant} already has a device {name!r}, and its key can't be shown again. "
                 "Issue or rotate a key for it in the admin, under Devices."
             )
         with transaction.atomic():

@@ -14,18 +14,20 @@ from tenants.models import Tenant
 
 
 class Command(BaseCommand):
-    help = "Make a key with which devices register themselves, and print it: it is shown this once and stored nowhere."
+    help = (
+        "Create a key with which devices register themselves, and print it: it is shown only this once and not stored."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("tenant", help="the tenant's slug")
         parser.add_argument("label", help="what it is for, such as the site or the delivery")
         parser.add_argument("--uses", type=int, default=1, help="how many devices may register with it (default: 1)")
-        parser.add_argument("--days", type=int, help="days that it is good for (default: until it is used up)")
+        parser.add_argument("--days", type=int, help="days that it is valid (default: until it is used up)")
 
     def handle(self, *args: Any, tenant: str, label: str, uses: int, days: int | None, **options: Any) -> None:
         owner = Tenant.objects.filter(slug=tenant).first()
         if owner is None:
-            raise CommandError(f"There is no tenant {tenant!r}. Make it with: manage.py create_tenant {tenant}")
+            raise CommandError(f"There is no tenant {tenant!r}. Create it with: manage.py create_tenant {tenant}")
         if days is not None and not 1 <= days <= 36_500:
             raise CommandError("--days must be between 1 and 36500.")
         try:

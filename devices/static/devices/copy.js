@@ -3,12 +3,12 @@
 
 async function copy(button) {
   const source = document.getElementById(button.dataset.copy);
-  const label = button.lastChild; // behind the icon
+  const label = button.lastChild; // after the icon
   try {
     await navigator.clipboard.writeText(source.textContent);
     label.textContent = "Copied";
   } catch {
-    // Without HTTPS there is no clipboard: select it, and the keyboard does the rest.
+    // Without HTTPS there is no clipboard: select the text, for the user to copy by keyboard.
     window.getSelection().selectAllChildren(source);
     label.textContent = "Selected: press Ctrl+C";
   }

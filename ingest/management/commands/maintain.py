@@ -13,8 +13,8 @@ from tenants.models import Tenant
 
 class Command(BaseCommand):
     help = (
-        "Make the partitions of the coming weeks, and delete sessions that are over and what no tenant keeps longer."
-        " Run it once a day. It may run at any time, twice, and while batches come in."
+        "Make the partitions of the coming weeks, and delete expired sessions and whatever tenants no longer keep."
+        " Run it once a day. It is safe at any time, while batches arrive, and twice at once."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -32,8 +32,8 @@ class Command(BaseCommand):
             self.stdout.write(f"Made partition {name}.")
         if partitions.in_default():
             self.stdout.write(
-                "The default partition has events: there was no partition when they came. They are kept as long as"
-                " others, but deleted row by row. Run `maintain` once a day."
+                "The default partition has events: there was no partition when they arrived. They are kept as long"
+                " as others, but deleted row by row. Run `maintain` once a day."
             )
 
     def drop_partitions(self, now: datetime) -> None:

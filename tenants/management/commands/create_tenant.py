@@ -10,13 +10,13 @@ from tenants.models import Module, Tenant
 
 
 class Command(BaseCommand):
-    help = "Make a tenant, or switch on more modules of one that is there. Nothing is ever switched off."
+    help = "Create a tenant, or enable more modules of an existing one. No module is ever disabled."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("slug", help="short name: letters, digits, - and _")
         parser.add_argument("--name", help="name for people (default: the slug)")
         parser.add_argument(
-            "--module", action="append", default=[], choices=Module.values, help="module to switch on; repeatable"
+            "--module", action="append", default=[], choices=Module.values, help="module to enable; repeatable"
         )
         parser.add_argument("--retention-days", type=int, help="days after which events are deleted (default: never)")
 
