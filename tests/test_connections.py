@@ -146,6 +146,7 @@ def test_faults_at_random_lose_nothing():
     environment = {name: value for name, value in os.environ.items() if name not in others}
     command = [sys.executable, "-m", "tools.torture", "6"]
     run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert run.stdout, run.stderr
     last = run.stdout.splitlines()[-1]
     assert re.fullmatch(r"rounds=6 acknowledged=[1-9]\d* lost=0 doubled=0 missed_alerts=0", last), (
         run.stdout + run.stderr

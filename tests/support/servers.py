@@ -82,7 +82,8 @@ def complete_environment() -> None:
         os.environ |= {"DATABASE_URL": PostgreSQL().url, "REDIS_URL": start_redis_server().connection_url, OURS: "yes"}
     elif not os.environ.get("REDIS_URL"):
         os.environ["REDIS_URL"] = start_redis_server().connection_url
-    elif worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    elif "," in os.environ["REDIS_URL"]:
+        worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
         os.environ["REDIS_URL"] = os.environ["REDIS_URL"].split(",")[int(worker.removeprefix("gw"))]
 
 
