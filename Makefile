@@ -85,6 +85,8 @@ lint: $(VENV)/.dev ## formatting, lint, types, templates, security, migrations, 
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	@$(CHECK_ENV) $(BIN)/mypy $(CODE)
+	@if [ -x $(BIN)/biome ]; then $(BIN)/biome check --error-on-warnings .; \
+		else echo "JavaScript and CSS are not checked: Biome's wheel is for Linux on x86-64 alone"; fi
 	$(BIN)/djlint --quiet --lint templates alerts/templates
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive --severity-level medium $(CODE)  # ruff has looked at the low ones
 	@$(CHECK_ENV) $(MANAGE) makemigrations --check --dry-run

@@ -37,14 +37,16 @@ const socket = new AlertSocket(page.dataset.socket, () => lastId);
 function receive(alert) {
   lastId = Math.max(lastId, alert.id);
   arrived.push(alert);
-  flushTimer ??= setTimeout(flush, FLUSH_AFTER);
+  if (flushTimer === null) flushTimer = setTimeout(flush, FLUSH_AFTER);
 }
 
 function flush() {
   const rows = list.add(list.choose(arrived), { fresh: true });
   arrived = [];
   flushTimer = null;
-  setTimeout(() => rows.forEach((row) => row.classList.remove("is-new")), NEW_FOR);
+  setTimeout(() => {
+    for (const row of rows) row.classList.remove("is-new");
+  }, NEW_FOR);
   if (isScrolledDown()) above += rows.length;
   if (document.hidden) unseen += rows.length;
   showList();

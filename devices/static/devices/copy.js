@@ -1,5 +1,4 @@
 // A button with data-copy="ID" copies the text of that element.
-"use strict";
 
 async function copy(button) {
   const source = document.getElementById(button.dataset.copy);
