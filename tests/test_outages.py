@@ -16,6 +16,7 @@ import httpx
 import psycopg
 import pytest
 
+from ingest.backlog import MAX_REQUESTS
 from tests.support.assertions import assert_problem
 from tests.support.events import alert, log
 from tests.support.live import ROOT, Server
@@ -221,7 +222,7 @@ def test_connections_that_lead_nowhere_are_given_up(site):
     server = site.serve(DATABASE_URL=site.database.url_through(proxy.port))
     bodies = (body_of(next(numbers)) for _ in iter(int, 1))
     # Many are open: one for each of those that look keys up, and for each writer.
-    with ThreadPoolExecutor(12) as pool:
+    with ThreadPoolExecutor(MAX_REQUESTS) as pool:
         list(pool.map(lambda _: site.post(next(bodies), server), range(24)))
         list(pool.map(lambda _: httpx.get(f"{server.url}/login/", timeout=30), range(12)))
     proxy.stall()
@@ -232,7 +233,7 @@ def test_connections_that_lead_nowhere_are_given_up(site):
     while (answer := site.post(next(bodies), server)).status_code != 204:
         assert_problem(answer, 503, "storage_unavailable")
     assert time.monotonic() - stalled_at < 20  # one operation on a dead connection, or one behind another
-    with ThreadPoolExecutor(12) as pool:
+    with ThreadPoolExecutor(MAX_REQUESTS) as pool:
         answers = list(pool.map(lambda _: site.post(next(bodies), server).status_code, range(48)))
     assert set(answers) == {204}
     while httpx.get(f"{server.url}/readyz", timeout=30).status_code != 200:

@@ -7,6 +7,7 @@ import pytest
 from django.db import connection
 
 from alerts.models import SecurityAlert
+from ingest.backlog import MAX_REQUESTS
 from ingest.models import IngestBatch, IngestEvent
 from tests.support.events import alert, log
 from tests.support.servers import servers_only
@@ -40,7 +41,7 @@ def test_the_same_bytes_of_another_device_are_a_batch_of_their_own(server, make_
 def test_repeats_at_the_same_time_are_stored_once(server, make_key):
     keys = [make_key()[1] for _ in range(3)]
     body = json.dumps([alert(), log()]).encode()
-    with ThreadPoolExecutor(12) as pool:
+    with ThreadPoolExecutor(MAX_REQUESTS) as pool:
         answers = list(pool.map(lambda n: server.post(keys[n % 3], content=body).status_code, range(36)))
     assert set(answers) == {204}
     assert (IngestBatch.objects.count(), IngestEvent.objects.count(), SecurityAlert.objects.count()) == (3, 6, 3)
@@ -54,7 +55,7 @@ def test_batches_that_share_a_commit_are_judged_alone(server, make_key):
     revoked.revoke()
     jobs = [(key, [log(), alert()], 204) for key in keys * 10]
     jobs += [(revoked_plaintext, [log()], 401)] * 10 + [(keys[0], [log(), {}], 400)] * 10
-    with ThreadPoolExecutor(16) as pool:
+    with ThreadPoolExecutor(MAX_REQUESTS) as pool:
         answers = list(pool.map(lambda job: server.post(job[0], job[1]).status_code, jobs))
     assert answers == [status for *_, status in jobs]
     assert IngestBatch.objects.count() == 41
