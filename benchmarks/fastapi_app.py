@@ -80,7 +80,8 @@ KEY = """SELECT k.id, d.id AS device_id, d.tenant_id
  FROM device_keys k JOIN devices d ON d.id = k.device_id
  WHERE digest = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())"""
 BATCH = """INSERT INTO ingest_batches (tenant_id, device_id, digest, event_count, alert_count, byte_count, received_at)
- VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (device_id, digest) WHERE idempotency_key IS NULL DO NOTHING RETURNING id"""
+ VALUES ($1, $2, $3, $4, $5, $6, $7)
+ ON CONFLICT (device_id, digest) WHERE idempotency_key IS NULL DO NOTHING RETURNING id"""
 EVENT = """INSERT INTO ingest_events (tenant_id, device_id, batch_id, kind, timestamp, data, received_at)
  VALUES ($1, $2, $3, $4, $5, $6, $7)"""
 ALERT = """INSERT INTO security_alerts (tenant_id, device_id, batch_id, timestamp, received_at, title, severity,
