@@ -1,4 +1,4 @@
-"""Staff pages for alerts: look, and triage."""
+"""Staff pages for alerts: viewing and triage."""
 
 from typing import Any, cast
 
@@ -27,9 +27,9 @@ STATUSES = {Status.OPEN: "danger", Status.ACKNOWLEDGED: "warning", Status.RESOLV
 
 @admin.register(SecurityAlert)
 class SecurityAlertAdmin(BoundedAdmin):
-    """What the device sent stays as it is; the status alone is ours to change."""
+    """Only the status can be changed; the data that the device sent is read-only."""
 
-    list_display = ("severity_label", "status_label", "short_title", "tenant_link", "device_link", "way", "received")
+    list_display = ("severity_label", "status_label", "short_title", "tenant_link", "device_link", "route", "received")
     list_display_links = ("severity_label", "short_title")
     list_filter = (
         ("severity", ChoicesCheckboxFilter),
@@ -72,7 +72,7 @@ class SecurityAlertAdmin(BoundedAdmin):
 
     def _set_status(self, request: HttpRequest, queryset: QuerySet, status: Status) -> None:
         alerts = list(queryset.exclude(status=status))
-        # By their ids: what arrived since they were read was not looked at by anybody.
+        # By id: no member of staff has seen the alerts that arrived after these were read.
         SecurityAlert.objects.filter(pk__in=[alert.pk for alert in alerts]).update(status=status)
         LogEntry.objects.log_actions(cast(int, request.user.pk), alerts, CHANGE, f"Status: {status}.")
         self.message_user(request, f"{len(alerts)} alerts are now {status}.", messages.SUCCESS)
@@ -90,6 +90,6 @@ class SecurityAlertAdmin(BoundedAdmin):
         return format_html('<span class="one-line narrow" title="{0}">{0}</span>', alert.title)
 
     @admin.display(description="source → destination")
-    def way(self, alert: SecurityAlert) -> SafeString:
+    def route(self, alert: SecurityAlert) -> SafeString:
         ends = (alert.source_ip or "?", alert.destination_ip or "?")
         return format_html('<span class="whitespace-nowrap">{} →<br>{}</span>', *ends)

@@ -1,4 +1,4 @@
-"""From a commit to the open pages: one message per transaction on the channel layer, to every server process."""
+"""Carries alerts from a commit to the open pages: one channel-layer message per transaction, to every process."""
 
 import logging
 from typing import cast
@@ -12,21 +12,21 @@ from alerts.representation import represent
 
 logger = logging.getLogger(__name__)
 
-GROUP = "alerts"  # each process that has open sockets is one member (`alerts.hub`)
+GROUP = "alerts"  # its members are the processes with open sockets (`alerts.hub`)
 EVENT_TYPE = "alerts.stored"
 
-Frame = tuple[int, int, str]  # of an alert: its tenant's id, its own, and the text that sockets send
+Frame = tuple[int, int, str]  # tenant id, alert id, and the text that sockets send
 
 
 async def broadcast(alerts: list[NewAlert]) -> None:
     """Send all `alerts` of a transaction, in id order, to the open sockets of every process.
 
-    A layer that is down loses nothing: pages ask the database for what they miss.
+    If the layer is down nothing is lost: pages ask the database for the alerts they missed.
     """
     layer = cast("BaseChannelLayer", get_channel_layer())  # settings always have one
     try:
         await layer.group_send(GROUP, {"type": EVENT_TYPE, "frames": [frame_of(alert) for alert in alerts]})
-    except Exception:  # each layer has exceptions of its own, and none may reach the device
+    except Exception:  # each layer has its own exceptions, and none of them may reach the device
         logger.exception("Alerts %s to %s not broadcast", alerts[0].pk, alerts[-1].pk)
 
 
@@ -35,5 +35,5 @@ def frame_of(alert: SecurityAlert | NewAlert) -> Frame:
 
 
 def encode(data: dict[str, object]) -> str:
-    """An alert as a socket sends it: encoded once, for all of them."""
+    """The frame for one alert: encoded once, for all sockets."""
     return msgspec.json.encode({"type": "alert", "data": data}).decode()

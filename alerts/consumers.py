@@ -1,4 +1,4 @@
-"""The socket `/api/ws/security`: what was missed, in order, then every alert as it is stored."""
+"""The socket `/api/ws/security`: the alerts that were missed, in order, then every new one as it is stored."""
 
 import asyncio
 import json
@@ -26,25 +26,25 @@ CLOSE_NOT_LOGGED_IN = 4401
 CLOSE_NO_TENANT = 4403
 CLOSE_TOO_SLOW = 4408
 PAGE_ALERTS = 500
-INBOX_LIMIT = 100  # what may wait for a slow reader
-WATCH_SECONDS = 25.0  # between looks at a socket whose client does not ping; two of them are within a minute
+INBOX_LIMIT = 100  # deliveries that may wait for a slow reader
+WATCH_SECONDS = 25.0  # between checks of a socket whose client does not ping; two checks fit into a minute
 INT64_MAX = 2**63 - 1
 
 
 class Ping:
-    """A client asks whether it has everything."""
+    """A client's question whether it has received everything."""
 
 
 class SecurityAlertConsumer(AsyncWebsocketConsumer):
     """Sends `{"type": "alert", "data": …}` for the alerts of the user's tenants, in id order and without gaps.
 
-    The database is the truth; frames from the hub are a hint. Where the hub can't vouch that none is
-    missing, the socket reads from the database what comes after the last id sent. `?since=ID` begins
-    after ID. A client sends `{"type": "ping"}` and is answered `{"type": "pong"}`, after anything that
-    it was still owed.
+    The database is the source of truth; frames from the hub are a hint. If the hub can't guarantee that
+    no frame is missing, the socket reads everything after the last id sent from the database. `?since=ID`
+    starts after ID. `{"type": "ping"}` from a client is answered with `{"type": "pong"}`, after any alerts
+    that it was still owed.
     """
 
-    channel_layer_alias = ""  # none: the hub listens for all sockets
+    channel_layer_alias = ""  # no channel of its own: the hub listens for all sockets
     tenant_ids: frozenset[int] | None
 
     async def connect(self) -> None:
@@ -59,18 +59,18 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
         self.login = login_of(self.user)
         with self.login.handshake():
             self.tenant_ids = await self.login.run(tenants_of, self.user)
-            # Read before the socket is open: whatever is stored from then on is sent.
+            # Read before the socket is open: every alert stored from then on is sent.
             newest = await self.login.run(newest_id, self.user)
         if self.tenant_ids == frozenset():
             return await self.close(code=CLOSE_NO_TENANT)
-        # An id from the future (the database was set back) must not hide what comes before it.
+        # An id from the future (the database was restored from a backup) must not hide the alerts before it.
         self.last_id = newest if since is None else min(since, newest)
         await self.accept()
-        self.inbox: asyncio.Queue[Frames | Ping | None] = asyncio.Queue()  # bounded below
-        self.has_asked = False  # a ping waits in the inbox
+        self.inbox: asyncio.Queue[Frames | Ping | None] = asyncio.Queue()  # bounded by `deliver` and `receive`
+        self.has_asked = False  # a ping is waiting in the inbox
         self.has_ended = False
         self.is_behind = False
-        self.leaving: str | None = None  # the frame that the server is taking from us
+        self.leaving: str | None = None  # the frame being handed to the server
         self.is_checked = True
         hub().add(self)
         self.login.add(self)
@@ -88,14 +88,14 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
                 task.cancel()
 
     def deliver(self, frames: Frames | None) -> None:
-        """Take frames from the hub. A reader too slow for them loses some, and catches up when it has read."""
+        """Accept frames from the hub. A reader that is too slow loses some, and catches up once its inbox is empty."""
         if self.inbox.qsize() < INBOX_LIMIT:
             self.inbox.put_nowait(frames)
         else:
             self.is_behind = True
 
     async def end(self, code: int) -> None:
-        """Close it once, whoever finds a reason first; the client may have gone meanwhile."""
+        """Close the socket, once, with the first code given. The client may have left already."""
         if self.has_ended:
             return
         self.has_ended = True
@@ -104,13 +104,13 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
             await self.close(code=code)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        """Frames other than a ping mean nothing to us. A ping that comes while one waits is answered with it."""
+        """Accept a ping and ignore anything else. One pong answers all pings that arrive while one is waiting."""
         if not self.has_asked and is_ping(text_data):
             self.has_asked = True
             self.inbox.put_nowait(Ping())
 
     async def work(self) -> None:
-        """All that is sent is sent from here, one after the other."""
+        """Send everything that the client gets, in order."""
         try:
             await self.catch_up()
             while True:
@@ -128,16 +128,16 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
         except ConnectionResetError:
             pass
         except (DatabaseError, InterfaceError) as error:
-            database_failed.write("Sockets are closed; their pages will come again: %r", error)
+            database_failed.write("Closing sockets; their pages will reconnect: %r", error)
             await self.end(CLOSE_FAILED)
         except Exception:
-            logger.exception("A socket is closed; its page will come again")
+            logger.exception("Closing a socket; its page will reconnect")
             await self.end(CLOSE_FAILED)
 
     async def watch(self) -> None:
-        """Whatever the client does or does not do: let nobody listen who may not, and wait for nobody for ever.
+        """Whatever the client does, close the socket once its user may no longer listen, or if it stops reading.
 
-        A client that is too slow comes again, and catches up from the last id that it has.
+        A client that was too slow reconnects, and catches up from the last id that it has.
         """
         code: int | None
         while True:
@@ -145,20 +145,20 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
             await asyncio.sleep(WATCH_SECONDS)
             if leaving is not None and self.leaving is leaving:
                 code = CLOSE_TOO_SLOW
-            elif self.is_checked:  # by a ping, meanwhile
+            elif self.is_checked:  # by a ping in the meantime
                 self.is_checked = False
                 continue
             else:
                 try:
                     code = await self.refusal()
-                except Exception as error:  # noqa: BLE001  whatever it is, the next look may succeed
-                    database_failed.write("Sockets could not be looked at; they will be again: %r", error)
+                except Exception as error:  # noqa: BLE001  whatever it is, the next check may succeed
+                    database_failed.write("Sockets could not be checked; they will be later: %r", error)
                     continue
             if code:
                 return await self.end(code)
 
     async def send_text(self, text: str) -> None:
-        """Raises ConnectionResetError where the client is gone, which servers tell in words of their own."""
+        """Raises ConnectionResetError if the client has left; each server raises its own exception for that."""
         self.leaving = text
         try:
             await self.send(text_data=text)
@@ -167,7 +167,7 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
         self.leaving = None
 
     async def catch_up(self) -> None:
-        """Send what the database has after the last id sent."""
+        """Send every alert after the last id sent, from the database."""
         while alerts := await self.login.run(alerts_after, self.user, self.last_id):
             for data in alerts:
                 await self.send_text(encode(data))
@@ -175,12 +175,12 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
 
     async def pass_on(self, frames: Frames) -> None:
         for pk, text in frames:
-            if pk > self.last_id:  # what it has read from the database may come once more
+            if pk > self.last_id:  # an alert already read from the database may arrive as a frame too
                 await self.send_text(text)
                 self.last_id = pk
 
     async def answer(self) -> None:
-        """A ping also asks whether the login and the memberships still hold."""
+        """Answer a ping, which also checks that the login and the memberships are still valid."""
         if code := await self.refusal():
             return await self.end(code)
         self.is_checked = True
@@ -188,7 +188,7 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
         await self.send_text('{"type":"pong"}')
 
     async def refusal(self) -> int | None:
-        """The code to close with, where the login has ended or the memberships have changed."""
+        """The code to close with if the login has ended or the memberships have changed, else None."""
         return await self.login.run(self._refusal)
 
     def _refusal(self) -> int | None:
@@ -199,7 +199,7 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
 
 
 def parse_since(query_string: bytes) -> int | None:
-    """The id in `?since=ID`, None without one. Raises ValueError where it is not an id."""
+    """The id in `?since=ID`, None without one. Raises ValueError if it is not an id."""
     values = parse_qs(query_string.decode("latin1"), keep_blank_values=True).get("since")
     if values is None:
         return None
@@ -217,7 +217,7 @@ def is_ping(text: str | None) -> bool:
 
 
 def tenants_of(user: Any) -> frozenset[int] | None:
-    """The ids of the tenants whose alerts `user` may see. None: of all."""
+    """The ids of the tenants whose alerts `user` may see. None means all tenants."""
     if user.is_superuser:
         return None
     with acting_as(user):

@@ -1,4 +1,4 @@
-"""One listener on the channel layer for all sockets of a process: a message is read once, not once a socket."""
+"""One listener on the channel layer for all sockets of a process: a message is read once, not once per socket."""
 
 import asyncio
 import contextlib
@@ -14,36 +14,36 @@ from common.loops import PerLoop
 
 logger = logging.getLogger(__name__)
 
-RETRY_SECONDS = 1.0  # between tries to subscribe, while the layer or the database does not answer
-OVERTAKEN_SECONDS = 0.1  # that frames wait for those before them
-PAGE_ALERTS = 500  # that are read at once
+RETRY_SECONDS = 1.0  # between attempts to subscribe, while the layer or the database does not respond
+OVERTAKEN_SECONDS = 0.1  # how long a message waits for the one before it
+PAGE_ALERTS = 500  # read at once
 UNKNOWN_ID = -1
 
-Frames = list[tuple[int, str]]  # of alerts, in id order: their ids and texts
+Frames = list[tuple[int, str]]  # alert ids and texts, in id order
 
 
 class Listener(Protocol):
-    """Whoever wants to hear of alerts: of all where `tenant_ids` is None."""
+    """Receives the alerts of `tenant_ids`, or of all tenants if that is None."""
 
     tenant_ids: frozenset[int] | None
 
     def deliver(self, frames: Frames | None) -> None:
-        """Take frames without waiting. None: there may be alerts of which no frame came."""
+        """Accept frames without waiting. None means that there may be alerts for which no frame came."""
 
 
 class Hub:
-    """Listens while it has listeners, and tells each what is its own.
+    """Listens while it has listeners, and delivers to each the alerts of its tenants.
 
-    Ids come from one sequence, in the order of commits, and a message has all of a transaction: so the first id of
-    a message follows the last id of the one before, or something was missed. That is read from the database once,
-    for all listeners.
+    Ids come from one sequence, in commit order, and a message has all alerts of a transaction. So the first id of a
+    message follows the last id of the previous one, or alerts were missed. Missed alerts are read from the database
+    once, for all listeners.
     """
 
     def __init__(self) -> None:
         self._listeners: set[Listener] = set()
         self._task: asyncio.Task[None] | None = None
-        self._last = UNKNOWN_ID  # the newest id that was delivered, or about which the listeners were told to ask
-        self._early: dict[int, list[Frame]] = {}  # messages whose predecessor is awaited, by first id
+        self._last = UNKNOWN_ID  # the newest id that was delivered, or up to which listeners were told to catch up
+        self._early: dict[int, list[Frame]] = {}  # messages waiting for their predecessor, by first id
         self._waiting: asyncio.Task[None] | None = None
 
     def add(self, listener: Listener) -> None:
@@ -63,8 +63,8 @@ class Hub:
         while True:
             try:
                 await self._pass_on(layer)
-            except Exception as error:  # noqa: BLE001  each layer has exceptions of its own
-                logger.error("No word of new alerts; open pages ask the database meanwhile: %r", error)
+            except Exception as error:  # noqa: BLE001  each layer has its own exceptions
+                logger.error("Not receiving new alerts; open pages ask the database in the meantime: %r", error)
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _pass_on(self, layer: BaseChannelLayer) -> None:
@@ -80,9 +80,9 @@ class Hub:
                 await layer.group_discard(GROUP, channel)
 
     async def _begin(self) -> None:
-        """Something may have been stored before we could hear of it."""
+        """Catch up with the alerts that were stored before we subscribed."""
         newest = await run_query(SecurityAlert.objects.newest_id)
-        if self._last == UNKNOWN_ID or newest < self._last:  # the first time, or the database was set back
+        if self._last == UNKNOWN_ID or newest < self._last:  # the first time, or the database was restored
             self._last = newest
             for listener in self._listeners:
                 listener.deliver(None)
@@ -90,7 +90,7 @@ class Hub:
             await self._catch_up()
 
     def _take(self, alerts: list[Frame]) -> None:
-        """Pass on a message in its turn: one that was overtaken is awaited for a moment."""
+        """Deliver messages in order. If one was overtaken by a later one, wait a moment for it."""
         self._early[alerts[0][1]] = alerts
         self._deliver_early()
         if self._early and self._waiting is None:
@@ -105,25 +105,26 @@ class Hub:
             self._forget_early()
 
     async def _wait(self) -> None:
-        """For a message that others have overtaken. If it does not come, it is lost, or its transaction was.
+        """Wait for a message that was overtaken. If it does not come, it was lost, or its transaction was rolled back.
 
-        What is still early then has rows that can't be read, for their device is gone: it is delivered as it came.
+        Messages that are still early after a catch-up have rows that can't be read, because their device was deleted:
+        they are delivered as they came.
         """
         await asyncio.sleep(OVERTAKEN_SECONDS)
         while self._early:
             try:
                 await self._catch_up()
-            except Exception as error:  # noqa: BLE001  whatever it is, the next try may find it gone
-                logger.error("Alerts that were missed can't be read: %r", error)
+            except Exception as error:  # noqa: BLE001  whatever it is, the next attempt may succeed
+                logger.error("Missed alerts can't be read: %r", error)
                 await asyncio.sleep(RETRY_SECONDS)
             else:
                 self._last = max(self._last, min(self._early, default=0) - 1)
                 self._deliver_early()
 
     async def _catch_up(self) -> None:
-        """Deliver what the database has after the last alert that was delivered."""
+        """Deliver every alert after the last one delivered, from the database."""
         while alerts := await run_query(alerts_after, self._last):
-            self._deliver([alert for alert in alerts if alert[1] > self._last])  # some may have come meanwhile
+            self._deliver([alert for alert in alerts if alert[1] > self._last])  # some may have come in the meantime
             self._last = max(self._last, alerts[-1][1])
 
     def _forget_early(self) -> None:
@@ -133,7 +134,7 @@ class Hub:
             self._waiting = None
 
     def _deliver(self, alerts: list[Frame]) -> None:
-        frames: dict[frozenset[int] | None, Frames] = {}  # most listeners have the tenants of another
+        frames: dict[frozenset[int] | None, Frames] = {}  # most listeners share their tenants with another
         for listener in self._listeners:
             ids = listener.tenant_ids
             if ids not in frames:

@@ -1,4 +1,4 @@
-"""Who is behind a socket: its session and user, and how much one user may ask of this process."""
+"""Who is behind a socket: its session and user, and how much of this process one user may take."""
 
 import asyncio
 import logging
@@ -24,9 +24,9 @@ from common.sessions import note_use
 
 logger = logging.getLogger(__name__)
 
-MAX_SOCKETS = 20  # of a user, in a process
+MAX_SOCKETS = 20  # per user and process
 CLOSE_TOO_MANY = 4429
-TURN_SECONDS = 4.0  # that a query waits for those of the same user
+TURN_SECONDS = 4.0  # how long a query waits for other queries of the same user
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -35,17 +35,17 @@ run_query = QueryThreads("socket-query", 4).run
 
 
 class Socket(Protocol):
-    """What a user may have too many of."""
+    """A socket as `Login` sees it."""
 
     async def end(self, code: int) -> None:
-        """Close it."""
+        """Close the socket."""
 
 
 class Login:
     """The sockets of a user in this process.
 
-    Their queries are run one after the other, so that one user never takes all the threads. Beyond MAX_SOCKETS the
-    oldest socket ends: to refuse the new one would lock out a person whose browser left half-open ones behind.
+    Their queries run one at a time, so one user never takes all the threads. Beyond MAX_SOCKETS the oldest socket is
+    closed: refusing the new one would lock out a person whose browser left half-open sockets behind.
     """
 
     def __init__(self) -> None:
@@ -55,12 +55,12 @@ class Login:
         self._ending: set[asyncio.Task[None]] = set()
 
     async def run(self, query: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
-        """As `QueryThreads.run`. Raises OperationalError also if its turn does not come within `TURN_SECONDS`."""
+        """Like `QueryThreads.run`, but also raises OperationalError if its turn does not come within `TURN_SECONDS`."""
         try:
             async with asyncio.timeout(TURN_SECONDS):
                 await self._turn.acquire()
         except TimeoutError as error:
-            raise OperationalError("The queries before it took too long.") from error
+            raise OperationalError("Earlier queries of this user took too long.") from error
         try:
             return await run_query(query, *arguments, **keywords)
         finally:
@@ -68,9 +68,9 @@ class Login:
 
     @contextmanager
     def handshake(self) -> Iterator[None]:
-        """Count a socket that is not open yet. Raises OperationalError if MAX_SOCKETS of the user's wait already."""
+        """Count a socket that is not open yet. Raises OperationalError if MAX_SOCKETS of this user's are waiting."""
         if self._handshakes >= MAX_SOCKETS:
-            raise OperationalError(f"{MAX_SOCKETS} handshakes of one user wait already.")
+            raise OperationalError(f"{MAX_SOCKETS} handshakes of one user are waiting already.")
         self._handshakes += 1
         try:
             yield
@@ -94,7 +94,7 @@ _logins: PerLoop[WeakValueDictionary[int, Login]] = PerLoop(lambda loop: WeakVal
 
 
 def login_of(user: Any) -> Login:
-    """The same object for all sockets of a user, as long as there is one."""
+    """The user's Login: the same object while any of their sockets uses it."""
     logins = _logins.of(asyncio.get_running_loop())
     login = logins.get(user.pk)
     if login is None:
@@ -106,7 +106,7 @@ SessionStore = import_module(settings.SESSION_ENGINE).SessionStore
 
 
 def user_of(session_key: str | None) -> Any:
-    """Who is logged in by a session, at this moment. An open page uses its session."""
+    """The user who is logged in with a session now. Prolongs the session, because an open page is in use."""
     session = SessionStore(session_key)
     user = get_user(cast("Any", SimpleNamespace(session=session)))
     if user.is_authenticated:
@@ -114,7 +114,7 @@ def user_of(session_key: str | None) -> Any:
         if session.modified:
             try:
                 session.save()
-            except UpdateError:  # it ended meanwhile
+            except UpdateError:  # it ended in the meantime
                 return AnonymousUser()
     return user
 
@@ -127,9 +127,9 @@ Application = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 
 
 class Handshake:
-    """Gives a socket its `user` and `session_key`.
+    """Adds `user` and `session_key` to a socket's scope.
 
-    What a client waited for that has left is dropped; while the database does not answer a handshake is a 503.
+    Abandons the work for a client that has left. While the database does not respond, a handshake is answered 503.
     """
 
     def __init__(self, application: Application) -> None:
@@ -146,7 +146,7 @@ class Handshake:
         except (DatabaseError, InterfaceError) as error:
             if client.is_answered:
                 raise
-            database_failed.write("Handshakes are refused, because the database does not answer: %r", error)
+            database_failed.write("Handshakes are refused because the database is not responding: %r", error)
             await refuse(scope, send)
         except asyncio.CancelledError:
             if not client.has_left:
@@ -156,7 +156,7 @@ class Handshake:
 
 
 class Client:
-    """The other end of a socket. `task` is cancelled if it leaves before it is answered."""
+    """The other end of a socket. Cancels `task` if it leaves before it is answered."""
 
     def __init__(self, receive: Receive, send: Send, task: "asyncio.Task[Any]") -> None:
         self._receive, self._send, self._task = receive, send, task
@@ -166,11 +166,11 @@ class Client:
 
     async def connect(self) -> None:
         self._first = await self._receive()
-        # A client says nothing before it is answered, but that it leaves.
+        # Until it is answered, the only event a client can send is that it leaves.
         self._next = asyncio.ensure_future(self._receive())
-        self._next.add_done_callback(self._look_whether_it_left)
+        self._next.add_done_callback(self._cancel_if_left)
 
-    def _look_whether_it_left(self, next_: "asyncio.Future[dict[str, Any]]") -> None:
+    def _cancel_if_left(self, next_: "asyncio.Future[dict[str, Any]]") -> None:
         if not self.is_answered and not next_.cancelled() and next_.exception() is None:
             self.has_left = True
             self._task.cancel()
@@ -185,7 +185,7 @@ class Client:
         return await self._receive()
 
     def forget(self) -> None:
-        """What it may still say."""
+        """Stop waiting for the client's next event."""
         if self._next is not None:
             self._next.cancel()
 
@@ -195,15 +195,15 @@ class Client:
 
 
 async def refuse(scope: dict[str, Any], send: Send) -> None:
-    """A 503, where the server can answer a handshake with one (ASGI's extension), else its own refusal."""
+    """Answer a handshake with 503 if the server can (an ASGI extension), else with the server's own refusal."""
     if "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": 1013})
         return
     headers = [(b"retry-after", b"5"), (b"content-type", b"text/plain")]
     await send({"type": "websocket.http.response.start", "status": HTTPStatus.SERVICE_UNAVAILABLE, "headers": headers})
-    await send({"type": "websocket.http.response.body", "body": b"The database does not answer just now."})
+    await send({"type": "websocket.http.response.body", "body": b"The database is not responding."})
 
 
 def with_login(application: Any) -> Any:
-    """`application` for sockets, behind the look at their cookies and their user."""
+    """`application` for sockets, wrapped so that their cookies and user are read first."""
     return CookieMiddleware(Handshake(application))

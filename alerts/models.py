@@ -1,4 +1,4 @@
-"""Security alerts: the events that somebody must look at."""
+"""Security alerts: the events that need a person's attention."""
 
 from django.db import models
 
@@ -25,7 +25,7 @@ class SecurityAlertQuerySet(TenantOwnedQuerySet):
         return self.filter(status=Status.OPEN)
 
     def newest_id(self) -> int:
-        """The highest id, 0 where there is none."""
+        """The highest id, 0 if there are no alerts."""
         return self.order_by("-id").values_list("id", flat=True).first() or 0
 
 

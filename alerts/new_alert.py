@@ -1,4 +1,4 @@
-"""An alert on its way into the database, and what makes the order of ids the order of commits."""
+"""An alert on its way into the database, and the lock that makes id order the same as commit order."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,17 +7,17 @@ from alerts.models import Status
 from devices.models import Device
 from tenants.models import Tenant
 
-# Held from the first id taken to the commit: without it ids would not be in commit order, and a
-# reader of "all after id N" could be past an alert that is not visible yet. SQLite has one writer anyway.
+# Held from the first id taken until the commit: without it ids would not be in commit order, and a
+# reader of "all after id N" could skip an alert that is not visible yet. SQLite has only one writer anyway.
 ORDER_LOCK = 0x5EC_A1E27
 
-# What an alert has of its own; the rest it shares with its batch.
+# The columns of the alert itself; it shares the others with its batch.
 COLUMNS = ("timestamp", "title", "severity", "source_ip", "destination_ip", "description", "status")
 
 
 @dataclass(slots=True)
 class NewAlert:
-    """As `SecurityAlert`, made in a tenth of the time. Stored, it has its id."""
+    """Like `SecurityAlert`, but created in a tenth of the time. `pk` is set once it is stored."""
 
     tenant: Tenant
     device: Device

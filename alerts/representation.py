@@ -1,4 +1,4 @@
-"""An alert as clients see it: the `data` of a frame on the socket, and of the page."""
+"""An alert as clients see it: the `data` of a frame, and of a row on the live page."""
 
 from alerts.models import SecurityAlert
 from alerts.new_alert import NewAlert

@@ -11,14 +11,14 @@ from alerts.representation import represent
 from tenants.models import Tenant
 
 RECENT_ALERTS = 200
-SEARCHED_ALERTS = 5000  # for what is critical and still open: older than that it is found in the admin
+SEARCHED_ALERTS = 5000  # searched for critical alerts that are still open; the admin has the older ones
 
 
 @require_GET
 @login_required
 @never_cache
 def live_alerts(request: HttpRequest) -> HttpResponse:
-    """The recent past, newest first; the page's script then follows the socket from the newest id."""
+    """Recent alerts, newest first; from the newest id on, the page's script follows the socket."""
     visible = SecurityAlert.objects.for_user(request.user).select_related("tenant", "device")
     recent = [represent(alert) for alert in recent_alerts(visible)]
     context = {
@@ -31,7 +31,7 @@ def live_alerts(request: HttpRequest) -> HttpResponse:
 
 
 def recent_alerts(visible: SecurityAlertQuerySet) -> list[SecurityAlert]:
-    """The newest, newest first, and behind them what is critical and still open."""
+    """The newest alerts, newest first, followed by older ones that are critical and still open."""
     newest = list(visible.order_by("-id")[:RECENT_ALERTS])
     if len(newest) < RECENT_ALERTS:
         return newest

@@ -1,4 +1,4 @@
-"""Every error to an API client in one shape: RFC 9457 `application/problem+json`.
+"""All errors for API clients in one shape: RFC 9457 `application/problem+json`.
 
 A body is `{"type": "about:blank", "title", "status", "code", "detail"}` and, for a batch with
 bad events, `"errors": [{"index", "field", "code", "detail"}]`. `code` is stable, `detail` is for people.
@@ -23,11 +23,11 @@ API_PREFIXES = ("/v1/", "/api/")
 
 
 class StorageUnavailable(exceptions.APIException):
-    """The database does not answer; the client should send the same bytes again."""
+    """The database is not responding; the client should send the same bytes again."""
 
     status_code = 503
     default_code = "storage_unavailable"
-    default_detail = "Nothing could be stored just now, and nothing was kept. Send the same bytes again."
+    default_detail = "Nothing could be stored at the moment, and nothing was kept. Send the same bytes again."
     wait = 5  # seconds: long enough for a database to fail over, short enough for an alert
 
 
@@ -54,7 +54,7 @@ def problem(
 def shape_errors(
     errors: Mapping[str, Sequence[exceptions.ErrorDetail]], index: int | None = None
 ) -> Iterator[dict[str, Any]]:
-    """What a serializer found wrong, by field, as members of `errors`. `index` names the event of a batch."""
+    """A serializer's errors, by field, as members of `errors`. `index` is the position of the event in its batch."""
     for field, details in errors.items():
         field_name = None if field == "non_field_errors" else field
         for detail in details:
@@ -62,16 +62,16 @@ def shape_errors(
 
 
 def exception_handler(exc: Exception, context: dict[str, object]) -> HttpResponse | None:
-    """DRF's `EXCEPTION_HANDLER`: its own exceptions, Django's, and a database that does not answer.
+    """DRF's `EXCEPTION_HANDLER`: answers its own exceptions, Django's, and those of a failing database.
 
-    Anything else is a fault of ours; `None` lets it be raised and logged.
+    Any other exception is a fault of ours: returning `None` lets it be raised and logged.
     """
     if isinstance(exc, Http404):
         exc = exceptions.NotFound()
     elif isinstance(exc, PermissionDenied):
         exc = exceptions.PermissionDenied()
     elif isinstance(exc, DatabaseError | InterfaceError):
-        # Whatever it is, no other bytes would help: a full disk, a table in the middle of a migration.
+        # Whatever the reason, such as a full disk or a table being migrated, the client's bytes are not to blame.
         logger.error("The database failed: %r", exc)
         exc = StorageUnavailable()
     if not isinstance(exc, exceptions.APIException):
@@ -89,16 +89,16 @@ DETAILS = {
     400: "The request can't be understood, or this site does not answer to the name in its Host header.",
     403: "This is not allowed.",
     404: "There is nothing at this address.",
-    405: "This address does not take this method.",
-    413: "The body is larger than this address takes.",
+    405: "This address does not accept this method.",
+    413: "The body is larger than this address accepts.",
     500: "Something failed on our side. It has been logged.",
 }
 
 
 class ProblemDetailsMiddleware:
-    """Gives the errors that Django or a view makes for itself the one shape, where the client is a program.
+    """Turns errors that come from Django or a view itself into problems if the client is a program.
 
-    A value that no database can hold (a NUL or a number of thirty digits in a filter) is the client's error: a 400.
+    A value that no database can hold (a NUL or a thirty-digit number in a filter) is the client's error: a 400.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -114,11 +114,11 @@ class ProblemDetailsMiddleware:
         return problem(status, code, DETAILS.get(status, HTTPStatus(status).description), headers=kept)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        # SQLite's driver says OverflowError of a number.
+        # SQLite's driver raises OverflowError for a number.
         return bad_request(request, exception) if isinstance(exception, DataError | OverflowError) else None
 
 
 def is_api(request: HttpRequest) -> bool:
-    """Whether the client is a program: by the address, or because it asks for JSON and not for a page."""
+    """Whether the client is a program: judged by the path, or because it asks for JSON and not for a page."""
     accept = request.headers.get("Accept", "")
     return request.path_info.startswith(API_PREFIXES) or ("json" in accept and "html" not in accept)

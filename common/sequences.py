@@ -1,6 +1,7 @@
-"""Sequences of PostgreSQL that are behind their tables: every id that they give is taken.
+"""PostgreSQL sequences that are behind their tables: every id that they return is taken.
 
-As after a switch-over by logical replication, which does not carry them, or a row that was put in by hand.
+This happens after a switch-over by logical replication, which does not carry sequences, or after rows were inserted by
+hand.
 """
 
 import logging
@@ -10,7 +11,7 @@ from django.db.backends.utils import CursorWrapper
 
 logger = logging.getLogger(__name__)
 
-# Every sequence that makes the ids of a column, of a partitioned table too, whichever app's.
+# Every sequence that generates the ids of a column, in partitioned tables too, and in the tables of all apps.
 OWNED = """
 SELECT sequence.oid::regclass::text, owner.oid::regclass::text, quote_ident(attname)
   FROM pg_depend
@@ -25,7 +26,7 @@ BEHIND = """
 SELECT '{table}'
  WHERE (SELECT last_value + is_called::int FROM {sequence}) <= (SELECT max({column}) FROM {table})
 """
-# With room for ids that others take meanwhile.
+# With room for ids that are taken by others in the meantime.
 SET_FORWARD = """
 SELECT setval('{sequence}', newest + 1000)
   FROM (SELECT max({column}) AS newest FROM {table}) AS rows
@@ -42,7 +43,7 @@ def behind() -> list[str]:
 
 
 def set_forward() -> list[str]:
-    """Set the sequences that are behind forward, and name their tables, here and in the log."""
+    """Set sequences that are behind forward. Logs and returns the names of their tables."""
     tables = []
     with connection.cursor() as cursor:
         for each in _owned(cursor):
@@ -54,8 +55,8 @@ def set_forward() -> list[str]:
     return tables
 
 
-def gave_a_taken_id(error: IntegrityError) -> bool:
-    """Whether a primary key refused a row, and no other constraint."""
+def is_taken_id(error: IntegrityError) -> bool:
+    """Whether a row was refused because its id is taken, and not by another constraint."""
     diagnosis = getattr(error.__cause__, "diag", None)
     return bool(diagnosis and diagnosis.constraint_name and diagnosis.constraint_name.endswith("_pkey"))
 

@@ -1,1 +1,1 @@
-"""Wires the rooms together: settings, addresses, the ASGI application."""
+"""Wires the rooms together: settings, URLs, the ASGI application."""

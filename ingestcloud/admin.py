@@ -1,4 +1,4 @@
-"""Staff pages that belong to no room: users and groups in unfold's clothes, and the numbers on the front page."""
+"""Staff pages that belong to no room: users and groups in unfold's theme, and the figures on the front page."""
 
 import logging
 from datetime import timedelta
@@ -49,7 +49,7 @@ class Figure(NamedTuple):
 
 
 class SuperusersOnly(StaffPages):
-    """Whoever may change users or groups could give themselves every permission, and see people of all tenants."""
+    """Anyone who may change users or groups could grant themselves every permission and see users of all tenants."""
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return request.user.is_superuser
@@ -71,7 +71,7 @@ class UserAdmin(DjangoUserAdmin, SuperusersOnly):
     change_password_form = AdminPasswordChangeForm
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """With a user would go the history of what they did. One who leaves is made inactive."""
+        """Deleting a user would delete the history of what they did. Users who leave are made inactive."""
         return False
 
     def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
@@ -82,7 +82,7 @@ class UserAdmin(DjangoUserAdmin, SuperusersOnly):
 
 @receiver(pre_delete, sender=User)
 def keep_history(sender: Any, instance: User, **kwargs: Any) -> None:
-    """Nor does a command or a shell delete it by accident: Django deletes a user's history with the user."""
+    """Keep a command or a shell from deleting it by accident: Django deletes a user's history with the user."""
     entries: set[Model] = set(LogEntry.objects.filter(user=instance))
     if entries:
         raise ProtectedError("This user has a history. Make them inactive instead.", entries)
@@ -94,7 +94,7 @@ class GroupAdmin(DjangoGroupAdmin, SuperusersOnly):
 
 
 def search(request: HttpRequest) -> HttpResponse:
-    """The theme's search of pages, for which the number of a page that is none would be a fault."""
+    """The theme's page search, which would fail with a 500 if the page number is not valid. This is a 404."""
     page = request.GET.get("page", "1")
     if not (page.isascii() and page.isdecimal()) or page == "0" or len(page) > 9:
         raise Http404
@@ -105,7 +105,7 @@ def search(request: HttpRequest) -> HttpResponse:
 
 
 class AutocompleteView(AutocompleteJsonView):
-    """Django's, which fails on the other end of a relation: nobody chooses for that."""
+    """Django's, which fails on the reverse side of a relation, where there is nothing to choose."""
 
     admin_site = admin.site
 
@@ -117,7 +117,7 @@ class AutocompleteView(AutocompleteJsonView):
 
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """Add what a person on duty looks at first, as far as they may look at it."""
+    """Add what a person on duty looks at first, as far as their permissions allow."""
     figures = (
         ("devices.device", devices_online),
         ("alerts.securityalert", open_alerts),
@@ -134,7 +134,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 
 
 def newest_alerts(request: HttpRequest) -> dict[str, Any]:
-    """A table of the newest alerts, with the columns of their list."""
+    """A table of the newest alerts, with columns from the list of alerts."""
     pages = cast(SecurityAlertAdmin, admin.site.get_model_admin(SecurityAlert))
     columns = (pages.severity_label, pages.status_label, link_to, pages.device_link, pages.received)
     rows = [
@@ -152,7 +152,7 @@ def devices_online(request: HttpRequest) -> Figure:
 
 
 def open_alerts(request: HttpRequest) -> Figure:
-    """Among the newest, as everything that is counted here: a table of any size must not slow the front page."""
+    """Counts only the newest, like all figures here: no table, however large, may slow down the front page."""
     severe = [Severity.HIGH, Severity.CRITICAL]
     newest = SecurityAlert.objects.for_user(request.user).order_by("-pk")[:MAX_COUNTED_ROWS].values("pk")
     count = SecurityAlert.objects.open().filter(pk__in=newest, severity__in=severe).count()
@@ -181,7 +181,7 @@ def rejected_batches(request: HttpRequest) -> Figure:
 
 
 def refused_keys() -> Figure:
-    """Of the whole site, because such a request belongs to no tenant: for superusers alone."""
+    """For the whole site, because such a request belongs to no tenant; so only superusers see it."""
     counts = RefusedKeyCount.objects.filter(hour__gt=timezone.now() - timedelta(days=1))
     requests = counts.aggregate(all=Sum("requests"))["all"] or 0
     return Figure(

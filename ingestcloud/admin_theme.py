@@ -1,4 +1,4 @@
-"""How the admin looks, and what its sidebar leads to."""
+"""How the admin looks, and what its sidebar links to."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ from django.urls import reverse_lazy
 
 
 def page(title: str, icon: str, model: str, permission: Callable[[HttpRequest], bool] | None = None) -> dict[str, Any]:
-    """A sidebar entry for a model's list, shown to those who may look at it."""
+    """A sidebar entry for a model's list, shown to users who may look at it."""
     app, _, name = model.partition(".")
     return {
         "title": title,
@@ -31,7 +31,7 @@ def is_superuser(request: HttpRequest) -> bool:
 
 
 def never(request: HttpRequest) -> bool:
-    """For a link that leaves the admin. By its address it would seem to be on /admin/alerts/ too."""
+    """Never mark a link that leaves the admin as active. Judged by its URL, it would be on /admin/alerts/ too."""
     return False
 
 

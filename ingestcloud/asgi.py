@@ -1,4 +1,4 @@
-"""The ASGI application: pages through Django, batches on their short way, alerts on the socket."""
+"""The ASGI application: pages through Django, batches by a shortcut past it, alerts on the socket."""
 
 import asyncio
 import gc
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import django
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ingestcloud.settings")
-django.setup(set_prefix=False)  # loads the apps; what follows needs them
+django.setup(set_prefix=False)  # loads the apps, which the imports below need
 
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
@@ -31,7 +31,7 @@ from ingestcloud.pages import PageHandler, Pages  # noqa: E402
 BoundedConnection.seconds = OPERATION_SECONDS  # a command may take longer, a server may not
 ingest_application = IngestHandler(problem)
 pages = Pages(PageHandler())
-GC_THRESHOLD = 50_000  # objects more than there were, before the collector looks for those that nobody needs
+GC_THRESHOLD = 50_000  # new objects before the garbage collector runs
 
 
 async def http_application(
@@ -44,27 +44,27 @@ async def http_application(
 
 
 def end_with_parent() -> None:
-    """Of several workers: if the process that looks after them was killed, they would serve on beside the next."""
+    """End this worker if its parent is killed: otherwise it would keep serving next to the next parent's workers."""
     if (parent := multiprocessing.parent_process()) is None:
         return
     loop = asyncio.get_running_loop()
 
     def end() -> None:
         loop.remove_reader(parent.sentinel)
-        signal.raise_signal(signal.SIGTERM)  # as if it had told us: what is on its way is finished
+        signal.raise_signal(signal.SIGTERM)  # as the parent would: requests in progress are finished
 
-    loop.add_reader(parent.sentinel, end)  # at once, if it was killed while we were starting
+    loop.add_reader(parent.sentinel, end)  # fires at once if the parent was killed while we were starting
 
 
 async def lifespan(
     scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
 ) -> None:
-    """The server starts, and when it stops the writer's threads end with what they have taken stored."""
+    """Prepare when the server starts. When it stops, end the writer's threads once all they accepted is stored."""
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
-            # What is loaded by now stays; looking through it again and again would be the longest pauses. A request
-            # leaves nothing to collect, and by the usual threshold the search is a twentieth of the work.
+            # Everything loaded by now stays, and scanning it repeatedly would cause the longest pauses. A request
+            # leaves nothing to collect, and with the default threshold collecting is a twentieth of the work.
             gc.collect()
             gc.freeze()
             gc.set_threshold(GC_THRESHOLD)
@@ -79,19 +79,19 @@ async def lifespan(
 
 
 async def refuse_socket(scope: Any, receive: Any, send: Callable[[Any], Awaitable[None]]) -> None:
-    """A 403 to the handshake; the router alone would raise at an unknown address."""
+    """Answer the handshake with 403; the router alone would raise for an unknown path."""
     await receive()
     await send({"type": "websocket.close"})
 
 
 def with_sound_origin(application: Any) -> Any:
-    """An Origin that is no URL, such as `http://[`, is a foreign one. The validator behind this would raise."""
+    """Refuse an Origin that is not a URL, such as `http://[`, like a foreign one. The validator behind would raise."""
 
     async def check(scope: Any, receive: Any, send: Any) -> None:
         try:
             for name, value in scope["headers"]:
                 if name == b"origin":
-                    urlsplit(value.decode("latin1")).port  # noqa: B018  it raises, and so does the splitting
+                    urlsplit(value.decode("latin1")).port  # noqa: B018  may raise, as may the splitting
         except ValueError:
             return await refuse_socket(scope, receive, send)
         return await application(scope, receive, send)
@@ -102,7 +102,7 @@ def with_sound_origin(application: Any) -> Any:
 sockets = URLRouter(
     [
         path("api/ws/security", cast("Any", SecurityAlertConsumer.as_asgi())),
-        re_path("", cast("Any", refuse_socket)),  # whatever it is: "/" and line breaks too
+        re_path("", cast("Any", refuse_socket)),  # any path: "/" and line breaks too
     ]
 )
 application = ProtocolTypeRouter(

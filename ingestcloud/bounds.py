@@ -1,18 +1,18 @@
-"""What a connection may send, how long it may take, and the answers that say so."""
+"""What a connection may send, how long it may take, and the answers to a connection that exceeds it."""
 
 import json
 from http import HTTPStatus
 
 from common.problems import CONTENT_TYPE
 
-HEAD_BYTES = 64 * 1024  # of a request: its line and headers; and as much for trailers and what else frames its body
+HEAD_BYTES = 64 * 1024  # for a request's line and headers; and as much again for trailers and the framing of its body
 MAX_HEADERS = 128  # each costs far more to handle than to send
-HEAD_SECONDS = 10.0  # that a head may take, from its first byte or from the opening of its connection
-SMALL_CHUNKS = 1000  # that a body may have, and one more for each CHUNK_BYTES
+HEAD_SECONDS = 10.0  # for a head to arrive, from its first byte or from the opening of its connection
+SMALL_CHUNKS = 1000  # in a body, plus one for each CHUNK_BYTES of it
 CHUNK_BYTES = 64
 LATE_BYTES = 64 * 1024  # of a body that are still read after its answer, so that the connection can be kept
-LINGER_SECONDS = 5.0  # that a connection is still read from: closed at once, it is reset and the answer may be lost
-STALLED_SECONDS = 30.0  # in which a client takes nothing of its answer
+LINGER_SECONDS = 5.0  # how long a connection is still read from: if closed at once, it is reset and may lose the answer
+STALLED_SECONDS = 30.0  # how long a client may read nothing of its answer
 
 
 def _problem(status: HTTPStatus, code: str, detail: str) -> bytes:
@@ -28,12 +28,12 @@ def _problem(status: HTTPStatus, code: str, detail: str) -> bytes:
     return head.encode() + body
 
 
-INVALID = _problem(HTTPStatus.BAD_REQUEST, "invalid_request", "This is not a request of HTTP/1.1.")
+INVALID = _problem(HTTPStatus.BAD_REQUEST, "invalid_request", "This is not an HTTP/1.1 request.")
 SMALL = _problem(HTTPStatus.BAD_REQUEST, "chunks_too_small", "The body has too many small chunks or trailers.")
 TOO_LARGE = _problem(
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     "headers_too_large",
-    f"A request has {MAX_HEADERS} headers at most, and they have {HEAD_BYTES} bytes at most.",
+    f"A request may have at most {MAX_HEADERS} headers, of at most {HEAD_BYTES} bytes in total.",
 )
 TOO_SLOW = _problem(
     HTTPStatus.REQUEST_TIMEOUT, "headers_too_slow", "The headers of the request did not arrive in time."
@@ -41,8 +41,8 @@ TOO_SLOW = _problem(
 TOO_MANY = _problem(HTTPStatus.SERVICE_UNAVAILABLE, "too_many_connections", "The server has no connection to spare.")
 
 
-class Refused(Exception):  # noqa: N818  not a fault: it ends the parsing
-    """A request is over a bound. `answer` says over which."""
+class Refused(Exception):  # noqa: N818  not an error: it ends the parsing
+    """A request exceeds a bound. `answer` says which one."""
 
     def __init__(self, answer: bytes) -> None:
         super().__init__()

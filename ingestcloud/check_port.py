@@ -5,7 +5,7 @@ import sys
 
 
 def check_port(port: int) -> None:
-    """Exit with a sentence if a server can't listen on `port` of this machine."""
+    """Exit with an explanation if a server can't listen on `port` of this machine."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
         try:

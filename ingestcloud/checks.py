@@ -1,4 +1,4 @@
-"""Combinations of settings that can't work, told before the server starts."""
+"""Combinations of settings that can't work, reported before the server starts."""
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
@@ -21,7 +21,7 @@ def processes_need_redis(app_configs: object, **kwargs: object) -> list[CheckMes
     if settings.WEB_CONCURRENCY > 1 and not settings.REDIS_URL:
         return [
             Error(
-                "Several server processes without Redis: an alert taken by one would not reach pages of another.",
+                "Several server processes without Redis: an alert accepted by one would not reach pages of another.",
                 hint="Set REDIS_URL, or WEB_CONCURRENCY=1.",
                 id="ingestcloud.E001",
             )
@@ -39,7 +39,7 @@ def limits_are_positive(app_configs: object, **kwargs: object) -> list[CheckMess
 
 
 @register(deploy=True)
-def the_demo_stays_at_home(app_configs: object, **kwargs: object) -> list[CheckMessage]:
+def demo_is_not_deployed(app_configs: object, **kwargs: object) -> list[CheckMessage]:
     if settings.DEMO_DEVICE_KEY or settings.DEMO_ADMIN_PASSWORD:
         return [
             Warning(

@@ -1,16 +1,16 @@
-"""The content security policy: strict on our own pages, and as strict as its theme allows in the admin."""
+"""The content security policy: strict on our own pages, and in the admin as strict as its theme allows."""
 
 from csp.constants import SELF, UNSAFE_EVAL, UNSAFE_INLINE
 from csp.middleware import CSPMiddleware, PolicyParts
 from django.http import HttpRequest, HttpResponseBase
 
 ADMIN = "/admin/"
-# The theme's Alpine evaluates the expressions in attributes, and its templates style elements in theirs.
+# The theme's Alpine evaluates expressions in attributes, and its templates use style attributes.
 ADMIN_NEEDS = {"script-src": [SELF, UNSAFE_EVAL], "style-src": [SELF, UNSAFE_INLINE], "img-src": [SELF, "data:"]}
 
 
 class PolicyMiddleware(CSPMiddleware):
-    """django-csp's, with another policy for the admin."""
+    """django-csp's middleware, with a separate policy for the admin."""
 
     def get_policy_parts(
         self, request: HttpRequest, response: HttpResponseBase, report_only: bool = False

@@ -1,7 +1,7 @@
-"""Forms are UTF-8: before any page, whatever declares something else or can't be read is refused as a 400.
+"""Forms are UTF-8: one that declares another encoding or can't be read is answered 400 before any page runs.
 
-A form in `unicode_escape` has lone surrogates, on which what comes later fails: a failed login would not be counted.
-Browsers send the encoding of the page, which is UTF-8.
+A form in `unicode_escape` can have lone surrogates, on which later code fails: a failed login would not be counted.
+Browsers use the encoding of the page, which is UTF-8.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ REFUSED_TEXT = "The body must be UTF-8, and its Content-Type and form well-forme
 
 
 class Request(ASGIRequest):
-    """Django's, for which a Content-Type that it can't parse would be an uncaught error."""
+    """Django's request, but a Content-Type that can't be parsed does not become an uncaught error."""
 
     def _set_content_type_params(self, meta: Mapping[str, Any]) -> None:
         try:
@@ -37,11 +37,11 @@ def _is_readable(request: HttpRequest) -> bool:
         return False
     try:
         request.POST  # noqa: B018  parsed here
-    except (ValueError, TypeError):  # parameters of a part that the email package can't sort
+    except (ValueError, TypeError):  # a part has parameters that the email package can't sort
         return False
     return True
 
 
 def refused() -> HttpResponse:
-    """400 for a person, or by `ProblemDetailsMiddleware` for a program."""
+    """400 as text for a person; `ProblemDetailsMiddleware` turns it into a problem for a program."""
     return HttpResponse(REFUSED_TEXT, status=400, content_type="text/plain")

@@ -1,4 +1,4 @@
-"""How many connections there are, of all clients and of one, and the end of those that are overdue."""
+"""Limits how many connections there are, in total and per client, and ends those that are overdue."""
 
 import asyncio
 import resource
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 LOOK_EVERY_SECONDS = 2.0
 MAX_CONNECTIONS = 4000
-ONE_ADDRESS_SHARE = 4  # a quarter of the connections, at most, are of one address
-RESERVED_FILES = 200  # of a process: the database, the sockets of the channel layer, logs
+ONE_ADDRESS_SHARE = 4  # one address gets at most a quarter of the connections
+RESERVED_FILES = 200  # per process, for the database, the sockets of the channel layer and logs
 
 
-def connections_at_most() -> int:
-    """MAX_CONNECTIONS, or what the limit on open files leaves. That limit is raised as far as it may be."""
+def max_connections() -> int:
+    """MAX_CONNECTIONS, or what the limit on open files leaves. Raises that limit as far as allowed."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MAX_CONNECTIONS + RESERVED_FILES
     most = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
@@ -31,24 +31,24 @@ def connections_at_most() -> int:
 
 
 class Guard:
-    """Looks at the connections of a loop now and then: a timer for each would cost more than it saves.
+    """Checks the connections of a loop at intervals: a timer for each would cost more than it saves.
 
-    One address has a quarter of all connections at most, or it could lock everybody else out. Behind a proxy every
-    client has the proxy's address: those that uvicorn trusts for X-Forwarded-For (FORWARDED_ALLOW_IPS, by default this
-    machine) are exempt, and should bound their clients themselves.
+    One address gets at most a quarter of all connections, or it could lock everyone else out. Behind a proxy every
+    client has the proxy's address, so the addresses that uvicorn trusts for X-Forwarded-For (FORWARDED_ALLOW_IPS, by
+    default this machine) are exempt; those proxies should limit their clients themselves.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.most = connections_at_most()
+        self.most = max_connections()
         self._loop = loop
         self._watched: set[BoundedProtocol] = set()
-        self._all: set[Any] = set()  # uvicorn's: WebSockets too
+        self._all: set[Any] = set()  # uvicorn's set: WebSockets too
         self._by_address: Counter[str] = Counter()
         self._trusted: Any = None
         self._look()
 
     def admit(self, connection: "BoundedProtocol") -> bool:
-        """Count `connection` and watch it until it is forgotten. Whether there is room for it."""
+        """Count `connection` and watch it until `forget`. Returns whether there is room for it."""
         self._all = connection.connections
         self._watched.add(connection)
         if connection.client is None:
@@ -65,7 +65,7 @@ class Guard:
             self._by_address[connection.client[0]] -= 1
 
     def hand_over(self, connection: "BoundedProtocol") -> None:
-        """It is a WebSocket from now on: counted still, and watched by others."""
+        """Stop watching it: it is a WebSocket now, which the application watches. It still counts."""
         self._watched.discard(connection)
 
     def _is_trusted(self, address: str, config: Config) -> bool:
@@ -77,7 +77,7 @@ class Guard:
         now = self._loop.time()
         for connection in list(self._watched):
             connection.end_overdue(now)
-        # Nobody says when a WebSocket ends: so they are counted afresh.
+        # We aren't notified when a WebSocket ends, so count again from scratch.
         self._by_address = Counter(connection.client[0] for connection in self._all if connection.client)
         self._loop.call_later(LOOK_EVERY_SECONDS, self._look)
 

@@ -1,4 +1,4 @@
-"""Is the process alive, and can it work?"""
+"""Is the process alive, and is it able to work?"""
 
 import asyncio
 from collections.abc import Awaitable
@@ -12,20 +12,20 @@ from django.views.decorators.http import require_safe
 from common import sequences
 from common.database import QueryThreads
 
-ANSWER_SECONDS = 1.5  # of all that is asked: the answer is there within two seconds, whatever hangs
+ANSWER_SECONDS = 1.5  # for every part that is asked: the answer comes within two seconds, whatever hangs
 
 _queries = QueryThreads("health", 2)
 
 
 @require_safe
 def healthz(request: HttpRequest) -> JsonResponse:
-    """200 as long as the process answers at all."""
+    """Answer 200 as long as the process can answer at all."""
     return JsonResponse({"status": "ok"})
 
 
 @require_safe
 async def readyz(request: HttpRequest) -> JsonResponse:
-    """200 if the database and the channel layer answer and no sequence is behind its table, else 503 saying what is."""
+    """200 if database and channel layer respond and no sequence is behind its table, else 503 with the reason."""
     database, channel_layer = await asyncio.gather(
         _state_of(_queries.run(_database_state)), _state_of(_channel_layer_state())
     )
@@ -38,7 +38,7 @@ async def _state_of(part: Awaitable[str]) -> str:
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             return await part
-    except Exception:  # noqa: BLE001  whatever it is, and each channel layer has exceptions of its own
+    except Exception:  # noqa: BLE001  whatever it is; each channel layer has its own exceptions
         return "unavailable"
 
 

@@ -1,4 +1,4 @@
-"""Logging in: how often from an address, how many passwords are hashed at once, and a line in the log for each."""
+"""Logging in: limits on logins per address and on passwords hashed at once, and a log line for each login."""
 
 import logging
 import threading
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from ipaddress import IPv6Network, ip_address
 from typing import Any
 
-import axes.signals  # noqa: F401  before the receivers here, which say who is locked out by then
+import axes.signals  # noqa: F401  its receivers must run before ours, which log whether the user is locked out
 from django.conf import settings
 from django.contrib.auth import authenticate, get_user_model
 from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm, UsernameField
@@ -36,20 +36,20 @@ PASSWORD_PATHS = (*LOGIN_PATHS, CHANGE_PATH, "/admin/auth/user/")
 HASHES_AT_ONCE = 2
 MAX_WAITING = 20
 TURN_SECONDS = 5.0
-PASSWORD_LENGTH = 4096  # characters; more is no password, but work
+PASSWORD_LENGTH = 4096  # characters; anything longer only makes work
 
 too_many = SeldomLine(logger, logging.WARNING)
 _hashing = ThreadPoolExecutor(HASHES_AT_ONCE, thread_name_prefix="password")
 
-# By address, whatever the names: enough for an office that begins its shift behind one address.
+# By address, whatever the user name: enough for an office that starts its shift behind one address.
 logins = Buckets(rate=0.5, burst=30)
 
 
 class PasswordHasher(Argon2PasswordHasher):
-    """Argon2id with the least that OWASP's Password Storage Cheat Sheet advises: 19 MiB, two passes, one thread.
+    """Argon2id with the minimum that OWASP's Password Storage Cheat Sheet recommends: 19 MiB, two passes, one thread.
 
-    Django's own takes 100 MiB and eight threads for each. All are made by two threads, because the C library keeps the
-    memory of each thread that ever made one.
+    Django's default takes 100 MiB and eight threads for each hash. Two threads compute all hashes, because the C
+    library keeps the memory of every thread that has computed one.
     """
 
     time_cost = 2
@@ -64,7 +64,7 @@ class PasswordHasher(Argon2PasswordHasher):
 
 
 class LoginForm(AuthenticationForm):
-    """Django's, for names and passwords that somebody may have: it sets no limit that the server holds to."""
+    """Django's, but with length limits that the server enforces: Django's own is only in the page."""
 
     username = UsernameField(max_length=150, widget=TextInput(attrs={"autofocus": True}))
     password = CharField(
@@ -75,19 +75,19 @@ class LoginForm(AuthenticationForm):
 
 
 class StaffLoginForm(LoginForm, UnfoldAuthenticationForm):
-    """The same for the admin, which takes staff alone: a right password of somebody else is a line in the log too."""
+    """The same for the admin, which accepts only staff. A correct password of another user is logged too."""
 
     def confirm_login_allowed(self, user: Any) -> None:
         try:
             super().confirm_login_allowed(user)
         except ValidationError:
             source = source_of(self.request)
-            logger.warning("%s did not log in to the admin from %s: right password, not staff", user, source)
+            logger.warning("%s did not log in to the admin from %s: correct password, not staff", user, source)
             raise
 
 
 class OwnPasswordForm(PasswordChangeForm):
-    """Django's, but the old password is tried as at a login: wrong ones are logged, and after too many it is locked."""
+    """Django's, but checks the old password like a login: wrong ones are logged, and too many lock the user out."""
 
     def __init__(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -121,9 +121,9 @@ class OwnPasswordView(PasswordChangeView):
 
 
 class PasswordMiddleware:
-    """Before a page that hashes a password: a limit by address, and a turn.
+    """Limits, by address and by number at once, the requests to pages that hash a password.
 
-    Outside of the transaction of a page: what waits here holds no connection to the database.
+    Runs outside the page's transaction, so a request that waits here holds no database connection.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -142,7 +142,7 @@ class PasswordMiddleware:
 
     @contextmanager
     def _turn(self) -> Iterator[bool]:
-        """Yields whether there was one in time."""
+        """Yield whether a turn came in time."""
         if not self._places.acquire(blocking=False):
             yield False
             return
@@ -158,7 +158,7 @@ class PasswordMiddleware:
 
 
 def network_of(request: HttpRequest) -> str:
-    """Where somebody comes from: of IPv6 the first 64 bits, because all others are theirs to choose."""
+    """The client's address; of IPv6 the first 64 bits, because a client can choose the rest."""
     address = request.META.get("REMOTE_ADDR", "")
     try:
         parsed = ip_address(address.partition("%")[0])
@@ -170,21 +170,21 @@ def network_of(request: HttpRequest) -> str:
 
 
 def locked_out(request: HttpRequest, response: HttpResponse | None, credentials: dict[str, Any]) -> HttpResponse:
-    """For a name that was guessed at too often from an address (django-axes): 429, with the time to wait."""
+    """429, with the time to wait, for a user name with too many wrong passwords from one address (django-axes)."""
     seconds = int(settings.AXES_COOLOFF_TIME.total_seconds())
     return card(request, 429, seconds, "locked_out.html", limit=settings.AXES_FAILURE_LIMIT)
 
 
 def card(request: HttpRequest, status: int, seconds: int, template: str, **context: Any) -> HttpResponse:
-    """A page in place of the login, with the seconds to wait."""
+    """A page shown instead of the login, with the seconds to wait."""
     page = render(request, f"registration/{template}", context | {"seconds": seconds}, status=status)
     page["Retry-After"] = str(seconds)
     return page
 
 
 @receiver(pre_save, sender="axes.AccessAttempt")
-def keep_nothing_of_the_form(sender: Any, instance: Any, **kwargs: Any) -> None:
-    """A wrong password is counted whatever else was sent: what the database can't hold, or more than it should."""
+def store_nothing_from_the_form(sender: Any, instance: Any, **kwargs: Any) -> None:
+    """Count a wrong password whatever else was sent: values that the database can't store, or too much of them."""
     instance.get_data = instance.post_data = instance.http_accept = instance.path_info = ""
 
 
@@ -201,7 +201,7 @@ def note_logout(sender: Any, request: HttpRequest, user: Any, **kwargs: Any) -> 
 
 @receiver(user_login_failed)
 def note_failure(sender: Any, credentials: dict[str, Any], request: HttpRequest | None = None, **kwargs: Any) -> None:
-    """A name that is nobody's is not written: people type their password into the wrong field."""
+    """Log a failed login. Names of no user are left out: people type their password into the wrong field."""
     name = str(credentials.get(get_user_model().USERNAME_FIELD) or "")
     try:
         user = get_user_model().objects.filter(username=name).first()
@@ -214,8 +214,8 @@ def note_failure(sender: Any, credentials: dict[str, Any], request: HttpRequest 
     else:
         reason = "wrong password" if user.is_active else "not active"
     who = user.get_username() if user else "An unknown name"
-    deed = "change their password" if request and request.path_info == CHANGE_PATH else "log in"
-    logger.warning("%s did not %s from %s: %s", who, deed, source_of(request), reason)
+    action = "change their password" if request and request.path_info == CHANGE_PATH else "log in"
+    logger.warning("%s did not %s from %s: %s", who, action, source_of(request), reason)
 
 
 def source_of(request: HttpRequest | None) -> str:

@@ -1,4 +1,4 @@
-"""How a record of the log is written: as one line of bounded length, whatever a client has put into it."""
+"""How log records are written: as one line of bounded length, whatever a client has put into it."""
 
 import logging
 import time
@@ -6,14 +6,14 @@ from typing import Any
 
 from common.text import escape
 
-INDENT = "    "  # a line of a traceback never looks like one of the log
+INDENT = "    "  # keeps a line of a traceback from looking like a log line
 MAX_LINE = 1000  # characters
 MAX_TRACEBACK = 20_000  # characters
 REFUSALS_EVERY_SECONDS = 60.0
 
 
 class LineFormatter(logging.Formatter):
-    """Escapes what would begin a line of its own, or change a terminal's. Tracebacks keep their lines, indented."""
+    """Escapes characters that would start a new line or control a terminal. Tracebacks keep their lines, indented."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's own name
         return _cut(escape(super().formatMessage(record)), MAX_LINE)
@@ -26,9 +26,9 @@ class LineFormatter(logging.Formatter):
 
 
 class SeldomRefusals(logging.Filter):
-    """Lets one line a minute through of what Django says of 4xx answers, with the number of those it left out.
+    """Passes one of Django's log lines about 4xx answers a minute, with the number of lines left out since.
 
-    Anybody can cause them, with tracebacks. The access log, of the server or of its proxy, has each.
+    Any client can cause them, with tracebacks. The access log, of the server or of its proxy, has every request.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ def _cut(text: str, length: int) -> str:
 
 
 def _indent(text: str) -> str:
-    """The start of a long traceback is left out: what was raised is at its end."""
+    """Indent a traceback. The start of a long one is left out: the exception is at its end."""
     if len(text) > MAX_TRACEBACK:
         text = f"({len(text) - MAX_TRACEBACK} more characters)\n{text[-MAX_TRACEBACK:]}"
     return "\n".join(INDENT + _cut(escape(line), MAX_LINE) for line in text.split("\n"))

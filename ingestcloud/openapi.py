@@ -1,4 +1,4 @@
-"""The OpenAPI description at `/api/schema`: what programs send and get, made from the serializers that check it."""
+"""The OpenAPI description at `/api/schema`: what programs send and get, built from the serializers that check it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -64,7 +64,7 @@ FIELDS: dict[type[serializers.Field], Callable[[Any], dict[str, Any]]] = {
 
 
 class FieldExtension(OpenApiSerializerFieldExtension):
-    """How a field of ours is described. Where it is optional, `null` means absent."""
+    """How one of our fields is described. If it is optional, `null` means absent."""
 
     def map_serializer_field(self, auto_schema: Any, direction: str) -> dict[str, Any]:
         described = FIELDS[type(self.target)](self.target)
@@ -76,7 +76,7 @@ for field_class in FIELDS:
 
 
 class ErrorSerializer(serializers.Serializer):
-    """What is wrong with one event, or with the one thing that was sent."""
+    """What is wrong with one event, or with a request that is not a batch."""
 
     index = serializers.IntegerField(allow_null=True, help_text="Which event of the batch, from 0.")
     field = serializers.CharField(allow_null=True)
@@ -96,7 +96,7 @@ class ProblemSerializer(serializers.Serializer):
 
 
 class LenientSerializer(serializers.Serializer):
-    """What became of a batch that was sent with `Prefer: handling=lenient` and had bad events."""
+    """The outcome of a batch that was sent with `Prefer: handling=lenient` and had bad events."""
 
     accepted = serializers.IntegerField()
     rejected = serializers.IntegerField()
@@ -104,7 +104,7 @@ class LenientSerializer(serializers.Serializer):
 
 
 def problems(**statuses: str) -> dict[Any, Any]:
-    """Responses by names such as `_400`: a problem, with what it means."""
+    """Problem responses, from keyword arguments such as `_400="What it means."`."""
     return {
         (int(name[1:]), CONTENT_TYPE): OpenApiResponse(ProblemSerializer, description=description)
         for name, description in statuses.items()
@@ -126,30 +126,28 @@ EVENTS: dict[str, serializers.Serializer | type[serializers.Serializer]] = {
 extend_schema_view(
     post=extend_schema(
         operation_id="ingest",
-        summary="Send a batch of events: all of it is stored, or nothing",
+        summary="Send a batch of events: all of it is stored, or none of it",
         request={
             "application/json": PolymorphicProxySerializer("Event", EVENTS, resource_type_field_name="kind", many=True)
         },
         parameters=[
             header("Content-Encoding", "How the body is compressed.", enum=sorted({*INFLATE, "identity"})),
             header("Prefer", "`handling=lenient` stores the good events of a batch and names the others."),
-            header(
-                "Idempotency-Key", "A name of the device's own for this batch.", pattern='^"?[!#-\\[\\]-~]{1,255}"?$'
-            ),
+            header("Idempotency-Key", "The device's own name for this batch.", pattern='^"?[!#-\\[\\]-~]{1,255}"?$'),
         ],
         responses={
             204: OpenApiResponse(description="All events are on disk."),
-            200: OpenApiResponse(LenientSerializer, description="Of a lenient batch the good events are on disk."),
+            200: OpenApiResponse(LenientSerializer, description="The good events of a lenient batch are on disk."),
         }
         | problems(
-            _400="The batch is malformed, or events of it are not valid.",
+            _400="The batch is malformed, or some of its events are not valid.",
             _401="The device key is missing or not valid.",
             _403="The tenant has not enabled a module that the batch needs.",
-            _408="The body came too slowly. Send the same bytes again.",
+            _408="The body arrived too slowly. Send the same bytes again.",
             _413="The batch is too large.",
-            _415="The content type or the encoding is not taken.",
+            _415="The content type or the encoding is not supported.",
             _422="The Idempotency-Key was used for another body.",
-            _429="The device sends more than it may. Send the same bytes again later.",
+            _429="The device is over its limit of events. Send the same bytes again later.",
             _503="Nothing could be stored. Send the same bytes again later.",
         ),
     )
@@ -163,7 +161,7 @@ extend_schema_view(
         parameters=[
             header(
                 "Idempotency-Key",
-                "A secret of the device's own, of at least 128 random bits. With the same one it may repeat a request "
+                "The device's own secret, with at least 128 random bits. With the same secret it may repeat a request "
                 f"whose answer was lost, {MAX_REPEATS} times within a day.",
                 pattern=f'^"?[!#-\\[\\]-~]{{{SECRET_LENGTH},255}}"?$',
             )
@@ -171,10 +169,10 @@ extend_schema_view(
         responses={201: RegisteredSerializer}
         | problems(
             _400="The registration or its Idempotency-Key is malformed or not valid.",
-            _401="The provisioning key is missing or not valid, or has no use left.",
-            _409="The tenant has a device of this name, and this request is no repeat, or none that is left.",
+            _401="The provisioning key is missing or not valid, or has no uses left.",
+            _409="The tenant has a device of this name, and this request is not a repeat, or has no repeats left.",
             _413="The body is too large.",
-            _415="The content type is not taken.",
+            _415="The content type is not supported.",
             _503="The database did not answer in time. Send the same request again later.",
         ),
     )

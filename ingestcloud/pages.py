@@ -1,6 +1,6 @@
-"""What comes before a page: its body is read whole and in time, and only so many pages run at once.
+"""What happens before a page runs: its body is read, whole and in time, and a limit bounds how many pages run at once.
 
-Each page takes a thread and a connection to the database; devices must always find some that are free.
+Each page takes a thread and a database connection, and some of both must always be free for devices.
 """
 
 import asyncio
@@ -25,25 +25,25 @@ PAGES_AT_ONCE = 8
 REGISTRATIONS_AT_ONCE = 2
 MAX_WAITING = 100
 TURN_SECONDS = 5.0
-SILENCE_SECONDS = 10.0  # that end a body
-BODY_SECONDS = 300.0  # that end any
+SILENCE_SECONDS = 10.0  # without a byte of the body, after which the request fails
+BODY_SECONDS = 300.0  # for the whole body, however steadily it comes
 REGISTER_PATH = "/api/v1/devices/register"
-UNQUEUED_PATHS = ("/healthz", "/readyz")  # they ask by threads of their own
-CLOSE_HEADERS = {"Connection": "close"}  # what is left of the body must not be taken for the next request
+UNQUEUED_PATHS = ("/healthz", "/readyz")  # they have threads of their own
+CLOSE_HEADERS = {"Connection": "close"}  # the rest of the body must not be read as the next request
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class Slots:
-    """How many run at once, and how many wait."""
+    """Limits how many requests run at once, and how many wait."""
 
     def __init__(self, count: int) -> None:
         self._free = asyncio.Semaphore(count)
         self._waiting = 0
 
     async def acquire(self) -> bool:
-        """Whether there was one in time. It must be given back then."""
+        """Return whether a slot was free in time. If so, the caller must release it."""
         if self._waiting >= MAX_WAITING:
             return False
         self._waiting += 1
@@ -64,9 +64,9 @@ _registrations = PerLoop(lambda loop: Slots(REGISTRATIONS_AT_ONCE))
 
 
 class PageHandler(ASGIHandler):
-    """Django, but a page's connection to the database is free when the page is made.
+    """Django's, but a page's database connection is released once the page is rendered.
 
-    Django alone frees it when the page is sent: never if that fails, and a client may take its time to read.
+    Django releases it once the page is sent: late if the client reads slowly, and never if sending fails.
     """
 
     async def run_get_response(self, request: HttpRequest) -> HttpResponseBase:
@@ -76,7 +76,7 @@ class PageHandler(ASGIHandler):
 
 
 class Pages:
-    """The ASGI application for all but the ingest path, in front of Django's."""
+    """The ASGI application for every path except the ingest path, in front of Django's."""
 
     def __init__(self, django: Any) -> None:
         self._django = django
@@ -101,7 +101,7 @@ class Pages:
         return await self._run(slots, scope, whole, send)
 
     async def _run(self, slots: Slots, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        """The slot is free when the answer is made: a client may take its time to read it."""
+        """Release the slot once the answer starts, because the client may read it slowly."""
         is_held = True
 
         async def send_and_release(message: dict[str, Any]) -> None:
@@ -118,7 +118,7 @@ class Pages:
                 slots.release()
 
     async def _answer(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        """If the server cannot send the answer, Django finishes it all the same: it would leave files open."""
+        """Let Django finish the answer even if the server can't send it; otherwise files would stay open."""
         is_lost = False
 
         async def send_unless_lost(message: dict[str, Any]) -> None:
@@ -127,7 +127,7 @@ class Pages:
                 return
             try:
                 await send(message)
-            except Exception as error:  # noqa: BLE001  each server has exceptions of its own
+            except Exception as error:  # noqa: BLE001  each server has its own exceptions
                 is_lost = True
                 logger.warning("A page could not be sent: %r", error)
 
@@ -135,7 +135,7 @@ class Pages:
 
 
 async def received(scope: dict[str, Any], receive: Receive) -> Receive | None:
-    """`receive`, once the body is there; None if the client has left. Raises TimeoutError."""
+    """Read the whole body and return a `receive` for it, or None if the client has left. Raises TimeoutError."""
     if not any(name == b"content-length" and value.strip(b"0") for name, value in scope["headers"]):
         return receive
     chunks: list[bytes] = []
@@ -161,20 +161,20 @@ async def received(scope: dict[str, Any], receive: Receive) -> Receive | None:
 
 
 def refuse_body(scope: dict[str, Any]) -> HttpResponse | None:
-    """Django puts a whole body on the disk before a page may refuse it: so a page takes none that is large."""
+    """Refuse a large body, because Django would write all of it to disk before a page could refuse it."""
     headers = dict(scope["headers"])
     length = headers.get(b"content-length", b"")
     if b"transfer-encoding" in headers:
         return problem(
-            411, "length_required", "This address takes no body without a Content-Length.", headers=CLOSE_HEADERS
+            411, "length_required", "This address accepts no body without a Content-Length.", headers=CLOSE_HEADERS
         )
     if length.isdigit() and int(length[:20]) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
-        return problem(413, "body_too_large", "The body is larger than this address takes.", headers=CLOSE_HEADERS)
+        return problem(413, "body_too_large", "The body is larger than this address accepts.", headers=CLOSE_HEADERS)
     return None
 
 
 def busy(path: str) -> HttpResponse:
-    detail = "Too many pages are being made at this moment. Try again in a few seconds."
+    detail = "The server is busy with other pages. Try again in a few seconds."
     headers = {"Retry-After": "5"}
     if path.startswith(API_PREFIXES):
         return problem(503, "busy", detail, headers=headers)

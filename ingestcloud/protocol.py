@@ -1,8 +1,8 @@
-"""HTTP/1.1 as uvicorn and httptools speak it, with bounds: on heads, on chunks, on silence, on answers that wait.
+"""HTTP/1.1 by uvicorn and httptools, with bounds on heads, on chunks, on silence, and on answers that are not read.
 
-httptools keeps of a head whatever comes, and uvicorn waits for it without end. (h11 has a bound, and takes twice the
-time of a small batch.) The bounds cost a small request no more than a look at a few attributes. `guard.py` bounds how
-many connections there are, and ends those that are overdue.
+httptools buffers a head of any size, and uvicorn waits for it forever. (h11 has a bound, but takes twice as long for a
+small batch.) The bounds cost a small request only a look at a few attributes. `guard.py` bounds how many connections
+there are, and ends those that are overdue.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ invalid_requests = SeldomLine(logging.getLogger(__name__), logging.WARNING)
 
 
 class AnswerTransport:
-    """What the answer is written to if the body was not whole at once: closing it waits for the rest of the body."""
+    """The answer's transport if the body did not arrive whole at once: closing it waits for the rest of the body."""
 
     def __init__(self, connection: "BoundedProtocol") -> None:
         self._connection = connection
@@ -50,28 +50,28 @@ class AnswerTransport:
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """A connection. `head_since` is when the head that is on its way began, None while there is none.
+    """A connection. `head_since` is when the head now arriving began, None while there is none.
 
-    When it lingers, it has no parser, has said that it will send nothing more, and discards what comes.
+    A lingering connection has no parser, has closed its sending side, and discards what it receives.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.in_head = True
         self.head_since: float | None = None
-        self.head_bytes = 0  # at most: what came since the last whole head
-        self.heads = 0  # that are whole
-        # Of the body that is on its way:
+        self.head_bytes = 0  # an upper bound: everything received since the last whole head
+        self.heads = 0  # received whole
+        # Of the body that is arriving:
         self.chunks = 0
         self.body_bytes = 0
         self.framing_bytes = 0  # sizes of chunks, their extensions, trailers
-        self.late_bytes = 0  # that came after the answer
+        self.late_bytes = 0  # received after the answer
         self.late_since: float | None = None
-        # Of what the client has not taken yet, at the last look:
+        # Of the output that the client has not read yet, at the last check:
         self.unsent_bytes = 0
         self.unsent_since = 0.0
         self.answering: RequestResponseCycle | None = None
-        self.is_finishing = False  # what came before is answered, and nothing more is read
+        self.is_finishing = False  # earlier requests are still answered, but nothing more is read
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -86,7 +86,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._disconnect()
 
     def _disconnect(self) -> None:
-        """uvicorn tells the last request of a pipeline; those before it would answer nobody, with an error each."""
+        """Mark all requests disconnected: uvicorn marks only the last of a pipeline; each other would log an error."""
         for cycle in (self.answering, self.cycle, *(cycle for cycle, _ in self.pipeline)):
             if cycle is not None and not cycle.response_complete:
                 cycle.disconnected = True
@@ -99,7 +99,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self.parser is None or self.transport.is_closing():
-            return  # the client has gone or is told to go, and what it sent before is on its way
+            return  # the client has left or is being disconnected; this data was still in flight
         self._unset_keepalive_if_required()
         if not self.in_head:
             self._receive_body(data)
@@ -111,7 +111,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.head_bytes = 0
             if not self.in_head:
                 self._expect_body()
-        elif self.head_bytes > HEAD_BYTES:  # all of it belongs to a head that is still on its way
+        elif self.head_bytes > HEAD_BYTES:  # all of it belongs to one head that is not whole yet
             self._end(TOO_LARGE)
         elif self.head_since is None:
             self.head_since = self.loop.time()
@@ -122,7 +122,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.cycle.transport = AnswerTransport(self)  # type: ignore[assignment]
 
     def _receive_body(self, data: bytes) -> None:
-        """More of a body that was not whole, and maybe what follows it."""
+        """Receive more of a body that is not whole yet, and maybe the start of the next request."""
         cycle, heads = self.cycle, self.heads
         is_late = cycle.response_complete
         if is_late:
@@ -137,7 +137,7 @@ class BoundedProtocol(HttpToolsProtocol):
             if not self.in_head:
                 self._expect_body()
         elif self.in_head:
-            if is_late:  # no answer is to come that would start the timer of the keep-alive
+            if is_late:  # the answer, which would start the keep-alive timer, has already been sent
                 self.head_since = self.loop.time()
         else:
             body_bytes = len(cycle.body) - held
@@ -160,9 +160,9 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._end(INVALID)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """As uvicorn's, which is not called because a call for each header would be felt."""
+        """Do what uvicorn's does, without calling it: one more call for each header would be measurable."""
         headers = self.headers
-        if not self.in_head:  # a trailer: it must not be taken for a header (RFC 9110, section 6.5.1)
+        if not self.in_head:  # a trailer, which must not be treated as a header (RFC 9110, section 6.5.1)
             self.on_chunk_header()
         elif len(headers) >= MAX_HEADERS:
             raise Refused(TOO_LARGE)
@@ -192,7 +192,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def handle_websocket_upgrade(self) -> None:
-        """The transport goes to another protocol, so nothing may be owed by this one any more."""
+        """Hand the transport to another protocol, unless an earlier request still has to be answered."""
         if self.cycle is not None and not self.cycle.response_complete:
             self._end(b"")
             return
@@ -205,7 +205,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().resume_writing()
 
     def end_overdue(self, now: float) -> None:
-        """Close or abort the connection if it has been in a state that must end for too long."""
+        """Close or abort the connection if it has been too long in a state that must end."""
         unsent_bytes = self.transport.get_write_buffer_size()
         if unsent_bytes:
             if not self.unsent_bytes or unsent_bytes < self.unsent_bytes:
@@ -222,12 +222,12 @@ class BoundedProtocol(HttpToolsProtocol):
             elif now - self.late_since > LINGER_SECONDS:
                 self.transport.close()
         elif self.cycle is not None and not self.cycle.response_complete:
-            pass  # the application has deadlines of its own, and meanwhile we may read nothing
+            pass  # the application has its own deadlines, and we may be reading nothing in the meantime
         elif self.head_since is not None and now - self.head_since > HEAD_SECONDS:
             self._end(TOO_SLOW if self.head_bytes else b"")
 
     def _end(self, answer: bytes) -> None:
-        """End the connection: with `answer`, or when the requests that came before are answered."""
+        """End the connection with `answer`, or once the earlier requests have been answered."""
         if self.parser is None or self.transport.is_closing():
             return
         cycle = self.cycle
@@ -240,12 +240,12 @@ class BoundedProtocol(HttpToolsProtocol):
             self.linger()
         elif answer and self.in_head:
             self.parser, self.is_finishing = None, True  # type: ignore[assignment]
-            cycle.keep_alive = False  # the newest one: the connection is closed behind its answer
+            cycle.keep_alive = False  # the newest request: the connection is closed after its answer
         else:
             self.transport.close()
 
     def linger(self) -> None:
-        """Send nothing more, discard what comes, and close after LINGER_SECONDS if the client does not before."""
+        """Send nothing more, discard what arrives, and close after LINGER_SECONDS unless the client closes first."""
         if self.parser is None or self.transport.is_closing():
             return
         self.parser = None  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""`python -m ingestcloud.server`: the one way in which `make run`, `make serve`, the tests and the benchmarks serve."""
+"""`python -m ingestcloud.server`: the server of `make run`, `make serve`, the tests and the benchmarks."""
 
 import argparse
 import os
@@ -23,12 +23,12 @@ def main() -> None:
         workers=int(os.environ.get("WEB_CONCURRENCY") or 1),
         http="ingestcloud.protocol:BoundedProtocol",
         ws="ingestcloud.socket_protocol:BoundedSocketProtocol",
-        # A frame is the same bytes for every socket; compressing it would be work for each.
+        # A frame is the same bytes for every socket; compressing it would be extra work for each of them.
         ws_per_message_deflate=False,
-        ws_max_size=4096,  # bytes; all that clients say is ping
+        ws_max_size=4096,  # bytes; clients send only pings
         access_log=arguments.access_log,
         server_header=False,
-        log_config=settings.LOGGING,  # the server's lines are as safe as ours, those of the parent of workers too
+        log_config=settings.LOGGING,  # makes the server's lines, and those of the workers' parent, as safe as ours
         log_level=arguments.log_level,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
     )

@@ -1,4 +1,4 @@
-"""The middleware of sessions: use prolongs them, and a database that can't take one is not a session that ended."""
+"""The session middleware: use prolongs a session, and a database failure does not count as the end of a session."""
 
 from django.conf import settings
 from django.contrib.sessions.exceptions import SessionInterrupted
@@ -14,9 +14,10 @@ DATABASE_FAILURES = (OperationalError, InterfaceError, InternalError)
 
 
 class SessionMiddleware(DjangoSessionMiddleware):
-    """Django's, but a session that was read for a page is prolonged.
+    """Django's, but reading a session for a page prolongs it.
 
-    If it can't be written the answer is a 503; if it was deleted meanwhile, by a logout elsewhere, the login.
+    If it can't be written, the answer is a 503; if it was deleted in the meantime, by a logout elsewhere, the answer
+    redirects to the login.
     """
 
     def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:

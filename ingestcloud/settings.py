@@ -1,6 +1,6 @@
 """All settings, from the environment, closed by default.
 
-Every variable is described in docs/operations.md; a test fails where one is not.
+Every variable is described in docs/operations.md; a test fails if one is not.
 """
 
 import logging
@@ -18,7 +18,7 @@ from ingestcloud.admin_theme import UNFOLD  # noqa: F401  a setting of the admin
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 env = Env(eager=True)
-# `make run` keeps what it makes for itself in .env; the process's own environment wins.
+# `make run` keeps the settings that it generates in .env; the process's own environment takes precedence.
 env.read_env(str(BASE_DIR / ".env"), recurse=False)
 
 
@@ -32,11 +32,11 @@ def required(name: str, hint: str) -> str:
 try:
     DEBUG = env.bool("DEBUG", False)
     HTTPS = env.bool("HTTPS", not DEBUG)
-    SECRET_KEY = required("SECRET_KEY", "put a long random string of your own into the environment, or use `make run`.")
+    SECRET_KEY = required("SECRET_KEY", "put a long random string into the environment, or use `make run`.")
     ALLOWED_HOSTS = [
         host.strip()
         for host in required(
-            "ALLOWED_HOSTS", "name the hosts this site is reached by, comma-separated, or use `make run`."
+            "ALLOWED_HOSTS", "list the host names of this site, comma-separated, or use `make run`."
         ).split(",")
     ]
     DATABASES: dict[str, Any] = {
@@ -121,28 +121,29 @@ TEMPLATES = [
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"].setdefault("OPTIONS", {}).update(
-        # One writer at a time: take the lock at BEGIN, so that waiting for it works, and
-        # let every commit reach the disk before it is acknowledged.
+        # One writer at a time: take the lock at BEGIN, because only there a transaction can wait
+        # for it, and let every commit reach the disk before it is acknowledged.
         transaction_mode="IMMEDIATE",
         timeout=5,
         init_command="PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
     )
 else:
-    # CONN_MAX_AGE does nothing for views under ASGI; the pool does. A wrong password shows
-    # as a pool timeout, so that is short.
+    # CONN_MAX_AGE does nothing for views under ASGI; the pool takes its place. A wrong database
+    # password shows as a pool timeout, so that timeout is short.
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
-    # `reconnect_timeout`: the pool would try less and less often, and still wait when the database is back.
+    # `reconnect_timeout`: the pool backs off with every attempt, and would still wait once the database is back.
     pool = {
         "connection_class": BoundedConnection,
         "min_size": 1,
-        # One for all who may ask at the same moment, so that pages never leave devices without: 8 pages and 2
-        # registrations (ingestcloud.pages), 4 threads for sockets, 5 for keys and refusals, 2 for health, 2 writers.
+        # One for everything that may run at the same time, so that pages never take the connections that devices need:
+        # 8 pages and 2 registrations (ingestcloud.pages), 4 threads for sockets, 5 for keys and refusals, 2 for health,
+        # 2 writers.
         "max_size": 23,
         "timeout": 3,
         "reconnect_timeout": 3,
         "max_idle": 30,
     }
-    # A network that swallows packets ends a connection in seconds, not in the two hours of the system's defaults.
+    # If the network drops packets, a connection ends within seconds, not the two hours of the system's defaults.
     network = {
         "connect_timeout": 3,
         "keepalives_idle": 10,
@@ -150,7 +151,7 @@ else:
         "keepalives_count": 2,
         "tcp_user_timeout": 15_000,
     }
-    # Planning the statement that stores a group of batches takes as long as running it for small ones.
+    # Planning the statement that stores a group of batches takes as long as running it if they are small.
     prepare = {"prepare_threshold": 5 if DATABASE_PREPARE else None}
     DATABASES["default"]["OPTIONS"] = {"pool": pool} | network | DATABASES["default"].get("OPTIONS", {}) | prepare
 
@@ -164,12 +165,12 @@ CHANNEL_LAYERS: dict[str, Any] = {
 }
 
 AUTHENTICATION_BACKENDS = [
-    "axes.backends.AxesStandaloneBackend",  # first: it refuses who has guessed too often
+    "axes.backends.AxesStandaloneBackend",  # first, because it refuses users with too many wrong passwords
     "django.contrib.auth.backends.ModelBackend",
 ]
 PASSWORD_HASHERS = [
     "ingestcloud.login.PasswordHasher",
-    "django.contrib.auth.hashers.PBKDF2PasswordHasher",  # set before; the next login hashes them again
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",  # of passwords set before; the next login hashes them again
 ]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
@@ -179,7 +180,7 @@ LOGIN_URL = reverse_lazy("login")
 LOGIN_REDIRECT_URL = reverse_lazy("live_alerts")
 LOGOUT_REDIRECT_URL = LOGIN_URL
 
-# By name and address: by the name alone anybody could lock an analyst out. The server knows the address from its proxy.
+# By name and address: by name alone, anyone could lock an analyst out. The server gets the address from its proxy.
 AXES_FAILURE_LIMIT = 5
 AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
@@ -190,7 +191,7 @@ AXES_DISABLE_ACCESS_LOG = True
 AXES_ENABLE_ADMIN = False
 AXES_VERBOSE = False
 
-# Of our own pages. `ingestcloud.csp` has what the admin's theme needs beside it.
+# For our own pages. `ingestcloud.csp` adds what the admin's theme needs.
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": [NONE],
@@ -205,16 +206,17 @@ CONTENT_SECURITY_POLICY = {
     }
 }
 
-MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"  # and not in a cookie of its own
-CSRF_COOKIE_HTTPONLY = True  # no script needs it: the pages' forms have the token
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"  # not in a cookie of its own
+CSRF_COOKIE_HTTPONLY = True  # no script needs it: the forms contain the CSRF token
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
-# A browser takes a cookie of such a name from this very host and over TLS alone: no other host of the domain sets it.
+# A browser accepts a cookie with this prefix only from this very host and over TLS, so no other host of the domain can
+# set it.
 COOKIE_PREFIX = "__Host-" if HTTPS else ""
 SESSION_COOKIE_NAME = f"{COOKIE_PREFIX}ingestcloud_session"
 CSRF_COOKIE_NAME = f"{COOKIE_PREFIX}ingestcloud_csrf"
 SESSION_ENGINE = "tenants.sessions"
-SESSION_COOKIE_AGE = 12 * 60 * 60  # seconds without use, by the server's record
-# An open page prolongs that record, and has no answer that would prolong a cookie.
+SESSION_COOKIE_AGE = 12 * 60 * 60  # seconds without use, as recorded on the server
+# The cookie has no end of its own: an open page prolongs the session without a response that could prolong a cookie.
 SESSION_EXPIRE_AT_BROWSER_CLOSE = True
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 # The proxy that ends TLS redirects; devices post to the same port and must never be redirected.
@@ -266,8 +268,8 @@ LOGGING = {
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {
         "django": {"handlers": [], "propagate": True},
-        "axes": {"level": "WARNING"},  # else three lines for each login
-        # Anybody can cause it, it carries a traceback, and django.request logs the 400 all the same.
+        "axes": {"level": "WARNING"},  # otherwise three lines per login
+        # Any client can cause it, it carries a traceback, and django.request logs the 400 anyway.
         "django.security.DisallowedHost": {"handlers": ["nowhere"], "propagate": False},
     },
 }

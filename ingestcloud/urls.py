@@ -1,4 +1,4 @@
-"""The site's addresses. `POST /v1/ingest` takes a shorter way in `ingestcloud.asgi`; the view is the same."""
+"""The site's URLs. `POST /v1/ingest` takes a shortcut in `ingestcloud.asgi`, with the same behaviour as the view."""
 
 from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView, PasswordChangeDoneView
@@ -6,14 +6,14 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView
 
-from ingestcloud import openapi  # noqa: F401  what the description says of the views
+from ingestcloud import openapi  # noqa: F401  registers the OpenAPI descriptions of the views
 from ingestcloud.admin import AutocompleteView, search
 from ingestcloud.health import healthz, readyz
 from ingestcloud.login import LoginForm, OwnPasswordView
 from tenants.isolation import bypass_isolation
 
-# Who logs in is nobody yet. And the role of the pages changes no account, not even its user's own, and sees no failed
-# logins.
+# During a login there is no user to act as yet. And the role of the pages can't change accounts, not even its user's
+# own, or see failed logins.
 with_accounts = bypass_isolation()
 login = LoginView.as_view(redirect_authenticated_user=True, authentication_form=LoginForm)
 

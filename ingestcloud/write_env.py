@@ -1,4 +1,4 @@
-"""Writes what `make run` makes for itself into `.env`, once. Knows nothing of Django, whose settings need the file."""
+"""Writes the settings that `make run` generates into `.env`, once. Without Django, whose settings need that file."""
 
 import os
 import secrets
@@ -7,20 +7,20 @@ from urllib.parse import quote
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 CONTENT = """\
-# Made by `make run` for this checkout; variables of the environment win. docs/operations.md explains each.
+# Made by `make run` for this checkout; environment variables take precedence. docs/operations.md explains each.
 SECRET_KEY={secret_key}
 ALLOWED_HOSTS=localhost,127.0.0.1,[::1]
 HTTPS=false
-# Absolute, so that manage.py may be called from any folder; mend it when you move the checkout.
+# Absolute, so that manage.py can be called from any folder; change it if you move the checkout.
 DATABASE_URL=sqlite:///{database}
-# The demo's own, printed at every start. Only their hashes are in the database.
+# The demo's key and password, printed at every start. The database has only their hashes.
 DEMO_DEVICE_KEY=dvc_{device_key}
 DEMO_ADMIN_PASSWORD={password}
 """
 
 
 def write_env(folder: Path) -> bool:
-    """Write `.env` into `folder`, for its owner alone; returns False, and writes nothing, where there is one."""
+    """Write `.env` into `folder`, readable only by its owner. Returns False, and writes nothing, if there is one."""
     content = CONTENT.format(
         secret_key=secrets.token_urlsafe(50),
         database=quote(str(folder / "ingestcloud.sqlite3")),

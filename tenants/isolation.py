@@ -1,12 +1,13 @@
-"""Row-level security: on PostgreSQL a query that forgets to ask whose rows it may show, shows none.
+"""Row-level security: on PostgreSQL a query that forgets to filter by tenant shows no rows of other tenants.
 
-For a page or a socket the transaction changes to the role PEOPLE_ROLE, and what that may see is decided by the policies
-that `tenants.tables` makes with each table, from the id of the user and the members of tenants.
+For a page or a socket, the transaction switches to the role PEOPLE_ROLE. The policies that `tenants.tables` creates
+with each table decide which rows that role sees, from the user's id and the tenants they are a member of.
 https://www.postgresql.org/docs/current/ddl-rowsecurity.html
 
-The tables' owner, whom no policy binds, asks for all else, so the ingest path pays nothing: devices, registrations,
-health, commands and migrations; what middleware asks before and after a page (the session, its user, failed logins);
-and within a page what `bypass_isolation` says. A page itself never asks as the owner by mistake: `refuse_strays`.
+Everything else runs as the tables' owner, to whom no policy applies, so the ingest path pays nothing: devices,
+registrations, health, commands and migrations; the queries of middleware before and after a page (the session, its
+user, failed logins); and within a page the queries inside `bypass_isolation`. `refuse_strays` keeps a page from
+querying as the owner by mistake.
 """
 
 import logging
@@ -32,18 +33,16 @@ from common import sequences
 
 logger = logging.getLogger(__name__)
 
-UNAVAILABLE_TEXT = (
-    "This took too long, or the database does not answer just now. Try again in a few seconds, or ask for less."
-)
+UNAVAILABLE_TEXT = "This took too long, or the database is not responding. Try again in a few seconds, or ask for less."
 PEOPLE_ROLE = "ingestcloud_people"
-# A device is known by its key, and what only says that we are here asks for no rows. Everything else acts as its user.
+# A device is recognized by its key, and the health checks ask for no rows. Everything else acts as its user.
 DEVICE_PATHS = frozenset({"/v1/ingest", "/api/v1/devices/register", "/healthz", "/readyz"})
 LOGIN_PATHS = frozenset({"/login/", "/admin/login/"})
 READS = ("GET", "HEAD", "OPTIONS", "TRACE")
 
-# What a page or a socket may take: a statement at most so long, and none is begun after as long again.
+# The limit for one statement of a page or a socket; once this long has passed since its start, no new one begins.
 STATEMENT_SECONDS = 4.0
-# A setting of a role does not count where the role is reached by a change.
+# Set here because a role's own settings don't apply after SET ROLE.
 ACT_AS = f"""
 SELECT set_config('role', %s, true), set_config('ingestcloud.user', %s, true),
        set_config('statement_timeout', '{STATEMENT_SECONDS:g}s', true)
@@ -51,12 +50,12 @@ SELECT set_config('role', %s, true), set_config('ingestcloud.user', %s, true),
 
 
 class _Page:
-    """What acts as a user, on one connection, until it is over."""
+    """A page or socket query that acts as a user, on one connection, until it has ended."""
 
     def __init__(self, user: Any) -> None:
         self.user_id = str(user.pk or 0)
         self.connection = connections[DEFAULT_DB_ALIAS]
-        self.is_over = False
+        self.has_ended = False
         self.bypasses = False
 
 
@@ -64,29 +63,29 @@ _page: ContextVar[_Page | None] = ContextVar("page", default=None)
 
 
 def refuse_strays(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
-    """Raises RuntimeError for a query of a page that its own transaction does not contain.
+    """Raises RuntimeError for a query of a page outside the page's own transaction.
 
-    In another thread, or when the page is over, it would be the owner's: of all tenants, and committed whatever becomes
-    of the page. A task or thread that asgiref or asyncio begins for a page has its context, and so is found here.
+    In another thread, or after the page has ended, it would run as the owner: for all tenants, and committed even if
+    the page fails. Tasks and threads that asgiref or asyncio start for a page inherit its context and are caught too.
     """
     page = _page.get()
-    if page is not None and (page.is_over or context["connection"] is not page.connection):
-        raise RuntimeError("A page asks the database by its own thread alone, and until it is over.")
+    if page is not None and (page.has_ended or context["connection"] is not page.connection):
+        raise RuntimeError("A page may query the database only from its own thread, and only until it ends.")
     return execute(sql, params, many, context)
 
 
 def watch_connection(connection: Any, **kwargs: object) -> None:
-    """Receives `connection_created`, which is sent for each thread's."""
+    """Receiver of `connection_created`, which is sent for the connection of each thread."""
     if refuse_strays not in connection.execute_wrappers:
-        connection.execute_wrappers.insert(0, refuse_strays)  # Django takes its own off the other end
+        connection.execute_wrappers.insert(0, refuse_strays)  # Django removes its own from the other end
 
 
 @contextmanager
 def acting_as(user: Any) -> Iterator[None]:
-    """One transaction, in which the database shows what `user` may see and lets them change no other row.
+    """One transaction in which the database shows only the rows that `user` may see, and lets them change no others.
 
-    It ends in time: OperationalError is raised where a statement takes longer than STATEMENT_SECONDS, waiting for a
-    lock included, or all of them longer than twice that. On SQLite, which has no users, that is all that it does.
+    Its time is limited: raises OperationalError if a statement takes longer than STATEMENT_SECONDS, including waiting
+    for a lock, or all of them together longer than twice that. On SQLite, which has no roles, only the limit applies.
     """
     outer, page = _page.get(), _Page(user)
     is_within = connection.in_atomic_block
@@ -95,15 +94,15 @@ def acting_as(user: Any) -> Iterator[None]:
         with _in_time(), _role(PEOPLE_ROLE, page.user_id):
             yield
     finally:
-        page.is_over = True
+        page.has_ended = True
         _page.reset(token)
-    if is_within:  # with the transaction it is over by itself; within another we have to go back
+    if is_within:  # the end of the transaction resets the role; within an outer transaction we have to switch back
         _act(*((PEOPLE_ROLE, outer.user_id) if outer else ("none", "")))
 
 
 @contextmanager
 def bypass_isolation() -> Iterator[None]:
-    """Within `acting_as`: what must be asked of all rows, such as whether a name is taken. Elsewhere: nothing."""
+    """Within `acting_as`, query all rows, for example to see whether a name is taken. Does nothing elsewhere."""
     page = _page.get()
     if page is None or page.bypasses:
         yield
@@ -134,21 +133,21 @@ def _act(role: str, user_id: str) -> None:
 
 
 def _in_time() -> AbstractContextManager[None]:
-    """Looks at the clock before each statement (Django's "database instrumentation")."""
+    """Check the time before each statement (Django's "database instrumentation")."""
     end = time.monotonic() + STATEMENT_SECONDS
 
     def execute_in_time(execute: Callable[..., Any], *arguments: Any) -> Any:
         if time.monotonic() > end:
-            raise OperationalError("The time for this page is over.")
+            raise OperationalError("This page took too long.")
         return execute(*arguments)
 
     return connection.execute_wrapper(execute_in_time)
 
 
 class TenantIsolationMiddleware:
-    """A page is one transaction that acts as its user, and a 503 while the database does not answer in time.
+    """Runs each page in one transaction that acts as its user; answers 503 if the database does not respond in time.
 
-    What fails is rolled back. Behind the middleware that knows who the user is.
+    The transaction of a page that fails is rolled back. Must come after the middleware that sets the user.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -162,7 +161,7 @@ class TenantIsolationMiddleware:
                 response = self.get_response(request)
                 if response.streaming:
                     response.close()
-                    raise RuntimeError("A page is one transaction, which is over before a stream begins.")
+                    raise RuntimeError("A page is one transaction, which ends before a stream begins.")
                 if response.status_code >= 500:
                     _roll_back()
             if getattr(response, "id_is_taken", False):
@@ -172,11 +171,11 @@ class TenantIsolationMiddleware:
             return unavailable(error)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        """Django makes a response of what a view raises, before it comes to `__call__`."""
+        """Roll back: Django turns a view's exception into a response, so `__call__` never sees the exception."""
         if request.path_info in DEVICE_PATHS:
             return None
         _roll_back()
-        id_is_taken = isinstance(exception, IntegrityError) and sequences.gave_a_taken_id(exception)
+        id_is_taken = isinstance(exception, IntegrityError) and sequences.is_taken_id(exception)
         if not id_is_taken and not isinstance(exception, OperationalError | InterfaceError | InternalError):
             return None
         response = unavailable(exception)
@@ -190,11 +189,12 @@ def _roll_back() -> None:
 
 
 def _transaction(request: HttpRequest) -> AbstractContextManager[None]:
-    """SQLite's, for a page; on PostgreSQL `acting_as` has one.
+    """The transaction of a page on SQLite; on PostgreSQL `acting_as` begins one.
 
-    A transaction that may write locks all other writers out: so only those who are logged in and write begin one. What
-    else writes takes the lock then, and is a 503 if another has written since it first read. A login has none, because
-    nobody else should wait while the password is hashed: each of its statements stands for itself.
+    A transaction that may write locks out all other writers, so it begins as one only if the user is logged in and the
+    method writes. Other pages take the lock when they first write, and are answered 503 if another transaction has
+    written since they first read. A login has no transaction, because no one else should wait while its password is
+    hashed: each of its statements commits on its own.
     """
     if connection.vendor == "postgresql" or request.path_info in LOGIN_PATHS:
         return nullcontext()
@@ -204,7 +204,7 @@ def _transaction(request: HttpRequest) -> AbstractContextManager[None]:
 
 @contextmanager
 def _begin(mode: str) -> Iterator[None]:
-    """A transaction of SQLite in another mode than that of the settings."""
+    """An SQLite transaction in a mode other than the one in the settings."""
     connection.ensure_connection()  # which sets the mode
     database: Any = connections[DEFAULT_DB_ALIAS]
     usual, database.transaction_mode = database.transaction_mode, mode
@@ -216,6 +216,6 @@ def _begin(mode: str) -> Iterator[None]:
 
 
 def unavailable(error: Exception) -> HttpResponse:
-    """503 for a person, or by `ProblemDetailsMiddleware` for a program."""
+    """503 as text for a person; `ProblemDetailsMiddleware` turns it into a problem for a program."""
     logger.error("The database failed: %r", error)
     return HttpResponse(UNAVAILABLE_TEXT, status=503, content_type="text/plain", headers={"Retry-After": "5"})

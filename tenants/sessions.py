@@ -1,4 +1,4 @@
-"""Where sessions are stored. The role of the pages may not look at them: whoever has a session's key is its user."""
+"""The session store. The role of the pages may not read sessions: anyone with a session's key can act as its user."""
 
 from typing import Any
 
@@ -10,9 +10,9 @@ from tenants.isolation import bypass_isolation
 
 
 class SessionStore(DatabaseSessionStore):
-    """Django's, which a page may use too, as logging in and out does; an asynchronous view may not.
+    """Django's, but pages can use it too, as logging in and out does. Asynchronous views can't.
 
-    Its name is part of the key that sessions are signed with: it must stay the same as Django's.
+    The class name is part of the key that signs sessions, so it must stay the same as Django's.
     """
 
     def load(self) -> dict[str, Any]:
@@ -24,7 +24,7 @@ class SessionStore(DatabaseSessionStore):
             return super().exists(session_key)
 
     def save(self, must_create: bool = False) -> None:
-        """Raises UpdateError if the session has ended; Django does so for a database that fails, too."""
+        """Raises UpdateError only if the session has ended; Django raises it for a failing database too."""
         try:
             with bypass_isolation():
                 super().save(must_create)

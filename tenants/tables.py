@@ -1,7 +1,8 @@
-"""Migration operations that make a table together with the policy of whose rows people see in it.
+"""Migration operations that create a table together with the policy that decides which rows people see in it.
 
-A table that has a tenant, or a way to one, is made by `CreateTenantTable`, or `IsolateTable` is the next operation:
-without it the role of the pages may not even read it, and a test fails. https://www.postgresql.org/docs/current/ddl-rowsecurity.html
+Create a table that has a tenant, or leads to one, with `CreateTenantTable`, or follow its creation with `IsolateTable`:
+otherwise the role of the pages may not even read it, and a test fails.
+https://www.postgresql.org/docs/current/ddl-rowsecurity.html
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from django.db.migrations.operations.base import Operation
 
 from tenants.isolation import PEOPLE_ROLE
 
-# Each function is asked once a query, not once a row.
+# The subqueries make PostgreSQL call each function once per query, not once per row.
 SEES_ALL = "(SELECT ingestcloud_sees_all())"
 OF_TENANT = SEES_ALL + " OR {column} = ANY ((SELECT ingestcloud_tenants())::bigint[])"
 OF_COLLEAGUE = SEES_ALL + " OR {column} = ANY ((SELECT ingestcloud_colleagues())::integer[])"
@@ -21,27 +22,27 @@ CHANGES = ("INSERT", "UPDATE", "DELETE")
 
 
 def of_tenant(column: str = "tenant_id") -> str:
-    """The rows whose tenant, in `column`, the user is a member of; all for a superuser."""
+    """The rows whose tenant, in `column`, the user is a member of; all rows for a superuser."""
     return OF_TENANT.format(column=column)
 
 
 def of_colleague(column: str = "user_id") -> str:
-    """The rows of the user, in `column`, and of all who are members of a tenant of theirs; all for a superuser."""
+    """The rows of the user, in `column`, and of all members of the user's tenants; all rows for a superuser."""
     return OF_COLLEAGUE.format(column=column)
 
 
 def of_oneself(column: str = "user_id") -> str:
-    """The rows of the user, in `column`; all for a superuser."""
+    """The rows of the user, in `column`; all rows for a superuser."""
     return f"{SEES_ALL} OR {own(column)}"
 
 
 def own(column: str = "user_id") -> str:
-    """The rows of the user, in `column`, whoever it is."""
+    """The rows of the user, in `column`, for superusers too."""
     return OWN.format(column=column)
 
 
 class TableOperation(Operation):
-    """Something that only PostgreSQL has, done to a table that is there."""
+    """An operation on an existing table that has an effect only on PostgreSQL."""
 
     reversible = True
 
@@ -53,9 +54,9 @@ class TableOperation(Operation):
 
 
 class IsolateTable(TableOperation):
-    """Lets people see in `table` what `rows`, a condition in SQL, says.
+    """Lets people see the rows of `table` for which `rows`, an SQL condition, is true.
 
-    And change the same there, or what `changed` says; `changes` are the commands that they may use for it.
+    They may change the same rows, or those for which `changed` is true, with the commands in `changes`.
     """
 
     def __init__(
@@ -112,7 +113,7 @@ class ShareTable(TableOperation):
 
 
 class CreateTenantTable(migrations.CreateModel):
-    """`CreateModel` for a model with a tenant: the table and its policy are one."""
+    """`CreateModel` for a model with a tenant: creates the table together with its policy."""
 
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
         super().database_forwards(app_label, schema_editor, from_state, to_state)

@@ -30,7 +30,7 @@ from tests.support.live import ROOT, Server
 
 counter = itertools.count(1)
 
-# What a test needs, by the fixtures it uses; those of outages and of real clients say so in their files.
+# The markers of a test, by the fixtures that it uses; tests of outages and of real clients set theirs themselves.
 MARKS = {"start_server": "server", "the_server": "server", "browser": "browser"}
 
 
@@ -42,14 +42,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix, tmp_path_factory):
-    """SQLite's test database is a file: other processes and threads must see it, as they do PostgreSQL's."""
+    """Make SQLite's test database a file, because other processes and threads must see it, as on PostgreSQL."""
     if settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"):
         settings.DATABASES["default"]["TEST"]["NAME"] = str(tmp_path_factory.mktemp("sqlite") / "test.sqlite3")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def static_files():
-    """Pages need their static files collected, as in production. That takes long, so only where some are newer."""
+    """Collect the static files, which pages need as in production. That is slow, so only if some are newer."""
     collected = Path(settings.STATIC_ROOT, "staticfiles.json")
     sources = [Path(unfold.__file__), *ROOT.glob("*/static/**/*")]
     with Path(tempfile.gettempdir(), "ingestcloud-collectstatic").open("w") as lock:
@@ -61,10 +61,10 @@ def static_files():
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup):
-    """Permissions outlive a test that empties the tables: to make them anew takes longer than most tests."""
+    """Keep permissions when a test empties the tables: creating them again takes longer than most tests."""
     post_migrate.disconnect(create_contenttypes)
     post_migrate.disconnect(dispatch_uid="django.contrib.auth.management.create_permissions")
-    introspection: Any = type(connection.introspection)  # of all connections: the browser's tests have another
+    introspection: Any = type(connection.introspection)  # the class: browser tests use another connection
     table_names = introspection.django_table_names
     kept = {ContentType._meta.db_table, Permission._meta.db_table}
     introspection.django_table_names = lambda self, **kwargs: set(table_names(self, **kwargs)) - kept
@@ -73,7 +73,7 @@ def django_db_setup(django_db_setup):
 
 
 def patiently(empty_tables):
-    """`empty_tables`, again after a deadlock with a server that still looks at its sockets."""
+    """`empty_tables`, retried after a deadlock with a server that is still checking its sockets."""
 
     def again(*arguments):
         for _ in range(3):
@@ -88,7 +88,7 @@ def patiently(empty_tables):
 
 @pytest.fixture(scope="session")
 def start_server(django_db_setup, tmp_path_factory):
-    """Starts servers that are stopped at the end of the session."""
+    """Starts servers, and stops them at the end of the session."""
     servers = []
 
     def start(command: str = "uvicorn", **environment: str) -> Server:
@@ -137,7 +137,7 @@ def tenant(make_tenant) -> Tenant:
 
 @pytest.fixture
 def make_key(make_tenant):
-    """Makes a device with a key, and gives both: (key, plaintext)."""
+    """Creates a device with a device key, and returns (key, plaintext)."""
 
     def make(tenant: Tenant | None = None, **fields) -> tuple[DeviceKey, str]:
         device = Device.objects.create(tenant=tenant or make_tenant(), name=f"press-{next(counter)}")
@@ -154,13 +154,13 @@ def device_key(make_key, tenant) -> DeviceKey:
 
 @pytest.fixture
 def key(device_key) -> str:
-    """The plaintext of a good key, of a device in `tenant`."""
+    """The plaintext of a valid device key, of a device in `tenant`."""
     return device_key.plaintext
 
 
 @pytest.fixture
 def issue(tenant):
-    """Makes a provisioning key, of `tenant` if no other is given, and gives both: (key, plaintext)."""
+    """Creates a provisioning key, for `tenant` unless another is given, and returns (key, plaintext)."""
 
     def issue(**fields) -> tuple[ProvisioningKey, str]:
         return ProvisioningKey.objects.issue(fields.pop("tenant", tenant), "Delivery of May", **fields)
@@ -170,7 +170,7 @@ def issue(tenant):
 
 @pytest.fixture
 def log_in(db):
-    """Logs a user in and gives the cookie of the session. `log_in(superuser=True)` sees every tenant."""
+    """Logs in a user and returns the session cookie. `log_in(superuser=True)` sees every tenant."""
 
     def log_in(*tenants: Tenant, superuser: bool = False, user=None) -> str:
         if user is None:
@@ -187,13 +187,13 @@ def log_in(db):
 
 @pytest.fixture
 def admin_user(db) -> User:
-    """pytest-django's own, but for the password: hashing one takes longer than most of these tests."""
+    """Like pytest-django's, but without a password, because hashing one takes longer than most of these tests."""
     return User.objects.create_superuser("admin")
 
 
 @pytest.fixture
 def staff(db):
-    """Logs in a member of staff with the permissions named, and no other."""
+    """Logs in a member of staff with only the permissions named."""
 
     def make(*permissions: str, tenants: tuple[Tenant, ...] = ()) -> Client:
         user = User.objects.create_user(f"staff-{User.objects.count()}", is_staff=True)
@@ -208,7 +208,7 @@ def staff(db):
 
 @pytest.fixture
 def store(device_key):
-    """Stores events of one batch as they lie in the database."""
+    """Stores events of one batch directly in the database."""
 
     def store(count: int = 1, **fields) -> list[IngestEvent]:
         owner = {"tenant_id": device_key.device.tenant_id, "device_id": device_key.device_id}
@@ -237,7 +237,7 @@ def make_alert(device_key):
 
 @pytest.fixture
 def kept(device_key):
-    """The rejected batches of the device of `key`, once they were kept so many times: it is answered first."""
+    """The rejected batches of the device of `key`, once `times` refusals are kept: that comes after the answer."""
 
     def kept(times: int, **fields) -> QuerySet[RejectedBatch]:
         rows = RejectedBatch.objects.filter(**(fields or {"device": device_key.device}))
@@ -252,10 +252,10 @@ def kept(device_key):
 
 @pytest.fixture
 def site():
-    """A site that answers as it is told."""
+    """A fake site with scripted answers."""
     site = Site()
     yield site
     site.stop()
 
 
-other_site = site  # to which a redirect may lead
+other_site = site  # a redirect may lead to it

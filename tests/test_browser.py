@@ -283,7 +283,7 @@ def test_of_too_much_that_is_critical_the_oldest_goes_and_is_counted(server, key
     flood(server, key, 600)
     expect(page.locator("#alerts .alert").first).to_contain_text("low 599", timeout=30_000)
     expect(page.locator("#removed")).to_have_text(
-        "100 older alerts are not shown, to make room; what is critical stays"
+        "100 older alerts are not shown, to make room; critical alerts are kept"
     )
     flood(server, key, 2100, "critical")
     expect(page.locator("#alerts .alert").first).to_contain_text("critical 2099", timeout=60_000)

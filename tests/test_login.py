@@ -376,7 +376,7 @@ def test_a_right_password_of_nobody_of_the_staff_is_a_line_in_the_log(analyst, c
     User.objects.update(is_staff=False)
     assert log_in(PASSWORD, url="admin:login").status_code == 200
     assert [record.getMessage() for record in caplog.records if record.name == "ingestcloud.login"] == [
-        "analyst did not log in to the admin from 192.0.2.1: right password, not staff"
+        "analyst did not log in to the admin from 192.0.2.1: correct password, not staff"
     ]
 
 

@@ -82,8 +82,8 @@ def test_names_in_any_language_are_taken(server, issue):
 def test_a_name_has_something_to_see(server, issue, tenant, admin_client, name):
     assert_problem(server.register(issue()[1], {"name": name}), 400, "invalid_registration")
     page = admin_client.post(reverse("admin:devices_device_add"), {"tenant": tenant.pk, "name": name})
-    assert "Must have a character that can be seen" in page.text
-    with pytest.raises(CommandError, match="can be seen"):
+    assert "Must have a visible character" in page.text
+    with pytest.raises(CommandError, match="visible character"):
         call_command("create_device", tenant.slug, name)
     assert not Device.objects.exists()
 

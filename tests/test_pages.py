@@ -136,9 +136,9 @@ def test_a_task_that_outlives_its_page_does_not_ask_as_the_owner(tenant):
     """It has the context of the page, whose transaction is over."""
     with acting_as(AnonymousUser()):
         context = contextvars.copy_context()
-    with pytest.raises(RuntimeError, match="until it is over"):
+    with pytest.raises(RuntimeError, match="until it ends"):
         context.run(slugs)
-    with pytest.raises(RuntimeError, match="until it is over"), ThreadPoolExecutor() as threads:
+    with pytest.raises(RuntimeError, match="until it ends"), ThreadPoolExecutor() as threads:
         threads.submit(context.run, slugs).result()
     assert slugs() == tenant.slug
 

@@ -13,7 +13,7 @@ from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import AutocompleteSelectFilter
 from unfold.contrib.filters.forms import AutocompleteDropdownForm
 
-from common.sequences import gave_a_taken_id
+from common.sequences import is_taken_id
 from tenants.models import Tenant, TenantOwnedQuerySet
 
 MAX_WORDS = 10
@@ -34,7 +34,7 @@ class StaffPages(ModelAdmin):
         try:
             return super().changeform_view(request, *args, **kwargs)
         except IntegrityError as error:  # nothing was saved: Django wraps each call in a transaction of its own
-            if gave_a_taken_id(error):
+            if is_taken_id(error):
                 raise
             return super().changeform_view(request, *args, **kwargs)
 

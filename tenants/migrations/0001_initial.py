@@ -1,4 +1,4 @@
-"""Tenants and their members, and what row-level security asks of them. `tenants/isolation.py` explains it."""
+"""Tenants and their members, and what row-level security needs. `tenants/isolation.py` explains it."""
 
 import django.core.validators
 import django.db.models.deletion
@@ -9,8 +9,8 @@ import common.text
 from tenants.isolation import PEOPLE_ROLE
 from tenants.tables import SEES_ALL, IsolateTable, ShareTable, of_colleague, of_oneself, of_tenant, own
 
-# The one who makes a role may not change to it before the grant (PostgreSQL 16 and later). A role is of the whole
-# server: another database of ours may have made it.
+# The creator of a role may not switch to it before the grant (PostgreSQL 16 and later). Roles belong to the whole
+# server, so the migrations of another database may have created this one already.
 ROLE = f"""
 DO $$ BEGIN
   IF to_regrole('{PEOPLE_ROLE}') IS NULL THEN
@@ -22,12 +22,12 @@ DO $$ BEGIN
 END $$
 """
 NO_ROLE = (
-    "The database's user may not make the role {people} that pages change to. As an administrator of PostgreSQL run "
+    "The database user may not create the role {people}, which pages switch to. As a PostgreSQL administrator, run "
     "CREATE ROLE {people}; GRANT {people} TO {user}; and then migrate again."
 )
 
-# Run as the tables' owner: the tables that they look at have policies that ask these very functions. PostgreSQL would
-# look for a table among a session's temporary ones first.
+# They run as the tables' owner, because the tables that they query have policies that call these very functions.
+# pg_temp comes last, because PostgreSQL would otherwise look up tables among a session's temporary ones first.
 DEFINER = "LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp"
 FUNCTIONS = f"""
 CREATE FUNCTION ingestcloud_user() RETURNS integer {DEFINER} AS
@@ -48,7 +48,7 @@ DROP_FUNCTIONS = (
     "DROP FUNCTION ingestcloud_colleagues(), ingestcloud_tenants(), ingestcloud_sees_all(), ingestcloud_user()"
 )
 
-OWN_GROUPS = SEES_ALL + " OR {column} IN (SELECT group_id FROM auth_user_groups)"  # which has a policy
+OWN_GROUPS = SEES_ALL + " OR {column} IN (SELECT group_id FROM auth_user_groups)"  # that table has a policy of its own
 
 
 def make_role(apps, schema_editor):
@@ -168,7 +168,7 @@ class Migration(migrations.Migration):
         migrations.RunPython(make_functions, drop_functions),
         IsolateTable("tenants", of_tenant("id")),
         IsolateTable("memberships", of_tenant(), changed=SEES_ALL),
-        # The tables of Django's own apps. None of sessions and of failed logins: they are the owner's alone.
+        # The tables of Django's own apps, except sessions and failed logins: only the owner may use those.
         IsolateTable("auth_user", of_colleague("id"), changed=SEES_ALL),
         IsolateTable("auth_user_groups", of_oneself(), changed=SEES_ALL),
         IsolateTable("auth_user_user_permissions", of_oneself(), changed=SEES_ALL),

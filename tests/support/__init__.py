@@ -1,1 +1,1 @@
-"""What tests and programs that test share: servers, clients, events, and what answers must look like."""
+"""Shared by the tests and the test programs: servers, clients, events, and the expected shape of answers."""

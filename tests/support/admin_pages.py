@@ -1,4 +1,4 @@
-"""Addresses in the admin, and what its lists show."""
+"""URLs in the admin, and the rows that its lists show."""
 
 from django.urls import reverse
 

@@ -4,7 +4,7 @@ import httpx
 
 
 def assert_problem(response: httpx.Response, status: int, code: str) -> list[dict[str, object]]:
-    """`response` is an RFC 9457 problem of ours with this status and code; gives its `errors`."""
+    """Assert that `response` is our RFC 9457 problem with this status and code; return its `errors`."""
     assert response.status_code == status, response.text
     assert response.headers["Content-Type"] == "application/problem+json"
     body = response.json()

@@ -1,4 +1,4 @@
-"""Early pytest plugin: the environment is complete before Django reads its settings."""
+"""Early pytest plugin: completes the environment before Django reads its settings."""
 
 from tests.support.servers import STACK, complete_environment
 

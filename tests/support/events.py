@@ -2,7 +2,7 @@
 
 import itertools
 
-# The examples of the source document, to the letter.
+# The examples of the source document, verbatim.
 EXAMPLES = {
     "telemetry": """{ "kind": "telemetry", "timestamp": "2026-06-06T10:00:00Z", "data": { "cpu_percent": 12.5,
         "memory_percent": 45.2, "interface": "eth0", "rx_bytes": 1048576, "tx_bytes": 524288 }}""",

@@ -1,4 +1,4 @@
-"""How long others wait while one client misbehaves."""
+"""Measures how long other clients wait while one misbehaves."""
 
 import threading
 import time
@@ -10,7 +10,7 @@ from tests.support.live import HTTP, Server
 
 
 class Others(threading.Thread):
-    """Another device, which sends one small batch after the other. `longest` is what it waited at most, in seconds."""
+    """Another device, which sends one small batch after another. `waits` has the seconds that each took."""
 
     def __init__(self, server: Server, key: str) -> None:
         super().__init__()

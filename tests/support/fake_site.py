@@ -1,4 +1,4 @@
-"""A site that answers as it is told, for clients to be tried on."""
+"""A fake site that gives scripted answers, for testing clients."""
 
 import json
 import threading
@@ -10,7 +10,7 @@ HANG_UP = object()
 
 
 def problem(status: int, code: str = "", headers: dict[str, str] | None = None, **members: object):
-    """An answer as the site gives it."""
+    """An answer in the site's format."""
     body = json.dumps({"status": status, "code": code, "detail": f"Because of {code}.", **members}).encode()
     return status, {"Content-Type": "application/problem+json", **(headers or {})}, body
 
@@ -20,7 +20,7 @@ BUSY = problem(503, "storage_unavailable")
 
 
 class Site:
-    """A real HTTP server that gives the answers it is told to, then 204, and keeps what it was sent."""
+    """A real HTTP server that gives the answers in `answers`, then 204s, and keeps every request that it received."""
 
     def __init__(self) -> None:
         site = self
@@ -45,13 +45,13 @@ class Site:
                 self.end_headers()
                 self.wfile.write(content)
 
-            do_GET = do_POST  # noqa: N815  what follows a redirect may ask so
+            do_GET = do_POST  # noqa: N815  a client that follows a redirect may use GET
 
             def log_message(self, *args: object) -> None:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True  # stopping must not wait for connections that are kept open
+        self.server.daemon_threads = True  # stopping must not wait for kept-alive connections
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
         self.thread.start()
@@ -67,5 +67,5 @@ class Site:
 
     @property
     def numbers(self) -> list[list[int]]:
-        """The `n` of the events, request by request."""
+        """The `n` of every event, request by request."""
         return [[event["data"]["n"] for event in json.loads(body)] for body in self.bodies]

@@ -1,4 +1,4 @@
-"""How long the tests try what they make up: always the same, and with `make fuzz` many times more and ever new."""
+"""How many generated examples the tests try: always the same, or with `make fuzz` many times more, new in each run."""
 
 import os
 

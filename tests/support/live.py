@@ -1,4 +1,4 @@
-"""The real thing as a subprocess: a server on a port of its own, and its clients."""
+"""The real server as a subprocess on its own port, and clients for it."""
 
 import os
 import socket
@@ -28,7 +28,7 @@ def free_port() -> int:
 
 
 def test_database_url() -> str:
-    """The address of the database that the tests use, for another process."""
+    """The URL of the tests' database, for another process."""
     name = settings.DATABASES["default"]["NAME"]
     if settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"):
         return f"sqlite:///{name}"
@@ -39,7 +39,7 @@ test_database_url.__test__ = False  # type: ignore[attr-defined]
 
 
 class Server:
-    """A server process on the tests' database. `log` is what it printed."""
+    """A server process on the tests' database. `log` is its output."""
 
     def __init__(self, log_file: Path, command: str = "uvicorn", **environment: str) -> None:
         self.port = free_port()
@@ -75,7 +75,7 @@ class Server:
         return self._log_file.read_text(errors="replace")
 
     def post(self, key: str | None, body: object = None, **kwargs) -> httpx.Response:
-        """Post a batch: `body` is sent as JSON, `content=` as the bytes it is."""
+        """Post a batch: `body` as JSON, or the raw bytes of `content=`."""
         headers = kwargs.pop("headers", {})
         if key is not None:
             headers = {"X-Device-Key": key} | headers
@@ -88,7 +88,7 @@ class Server:
     def register(
         self, key: str | bytes | None, body: object = None, secret: str | bytes | None = None, **kwargs
     ) -> httpx.Response:
-        """Register a device with a provisioning key, and a secret of its own as `Idempotency-Key`."""
+        """Register a device with a provisioning key, and with its own secret as the `Idempotency-Key`."""
         given = {"X-Provisioning-Key": key, "Idempotency-Key": secret}
         headers: Any = {name: value for name, value in given.items() if value is not None}
         if not kwargs:
@@ -98,7 +98,7 @@ class Server:
         return httpx.post(f"{self.url}/api/v1/devices/register", headers=headers, **HTTP, **kwargs)
 
     def socket(self, cookie: str = "", query: str = "", origin: str | None = None) -> ClientConnection:
-        """An open socket on the alerts, with a session's cookie."""
+        """Open a socket for alerts, with a session's cookie."""
         headers = {"Cookie": cookie} if cookie else {}
         return connect(
             f"ws://127.0.0.1:{self.port}/api/ws/security{query}",

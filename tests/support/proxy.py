@@ -1,4 +1,4 @@
-"""A proxy in front of a server, as a balancer or a pooler may be: it can stop passing on without closing anything."""
+"""A proxy in front of a server, like a balancer or a pooler, that can stop forwarding without closing anything."""
 
 import socket
 import threading
@@ -7,9 +7,9 @@ from contextlib import suppress
 
 
 class StallingProxy:
-    """Listens on `port` and passes each connection on to what `connect` gives.
+    """Listens on `port` and forwards each connection to the socket that `connect` returns.
 
-    Within a stall the connections that are open lead nowhere, and new ones work.
+    During a stall the connections already open forward nothing, and new ones work.
     """
 
     def __init__(self, connect: Callable[[], socket.socket]) -> None:
@@ -48,7 +48,7 @@ class StallingProxy:
             answers.join()
 
     def look(self, data: bytes) -> None:
-        """Called with what a client sends, before it is passed on."""
+        """Called with the data that a client sends, before it is forwarded."""
 
     def _pass_on(
         self, source: socket.socket, target: socket.socket, generation: int, look: Callable[[bytes], None] | None = None
@@ -66,8 +66,8 @@ class StallingProxy:
 
 
 class StallingAt(StallingProxy):
-    """Stalls one connection: what its client sends with `marker` in it, after `skip` times, stays on the way until
-    `go_on` is set, with all that comes after. `stalled` says that it does.
+    """Stalls one connection at data that contains `marker`, after passing `skip` such pieces: that piece and all later
+    data are held back until `go_on` is set. `stalled` is set once they are.
     """
 
     def __init__(self, connect: Callable[[], socket.socket], marker: bytes, skip: int = 0) -> None:

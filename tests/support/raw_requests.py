@@ -1,4 +1,4 @@
-"""Requests byte by byte, for clients that no library would write."""
+"""Requests byte by byte, as no client library would send them."""
 
 import json
 import os
@@ -56,7 +56,10 @@ def connect(server: Server, seconds: float = 20, address: str = "127.0.0.1") -> 
 
 
 def exchange(server: Server, *sent: bytes, seconds: float = 20) -> bytes:
-    """All that comes back until the server closes. Raises TimeoutError, and ConnectionError if it resets."""
+    """Send the parts and return everything that comes back until the server closes.
+
+    Raises TimeoutError, and ConnectionError if the server resets the connection.
+    """
     with connect(server, seconds) as connection:
         for part in sent:
             connection.sendall(part)
@@ -67,7 +70,7 @@ def exchange(server: Server, *sent: bytes, seconds: float = 20) -> bytes:
 
 
 def is_closed(connection: socket.socket, seconds: float) -> bool:
-    """Whether the server closes the connection within `seconds`, fully: what it sends is thrown away."""
+    """Whether the server fully closes the connection within `seconds`. Discards what the server sends."""
     deadline = time.monotonic() + seconds
     poll = select.poll()
     poll.register(connection, select.POLLIN)
@@ -76,7 +79,7 @@ def is_closed(connection: socket.socket, seconds: float) -> bool:
             try:
                 if connection.recv(65536):
                     continue
-                connection.sendall(b"x")  # a connection that is only half closed would still take it
+                connection.sendall(b"x")  # a half-closed connection would still accept this
             except OSError:
                 return True
             time.sleep(0.1)
@@ -84,7 +87,7 @@ def is_closed(connection: socket.socket, seconds: float) -> bool:
 
 
 def flood(server: Server, seconds: float, send: Callable[[socket.socket], None]) -> None:
-    """One connection after the other, on each of which `send` does its worst until the server ends it."""
+    """Open one connection after another, and on each call `send` repeatedly until the server closes it."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:
@@ -96,7 +99,7 @@ def flood(server: Server, seconds: float, send: Callable[[socket.socket], None])
 
 
 class AlteredServer(Server):
-    """A server that runs `alterations` first: some bounds are too large to wait for."""
+    """A server that first runs `alterations`, because some bounds are too large to wait for."""
 
     def __init__(self, log_file: Path, alterations: str, **environment: str) -> None:
         self.port = free_port()

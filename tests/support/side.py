@@ -1,4 +1,4 @@
-"""A tenant with one row of each kind, for tests that look across the wall between two tenants."""
+"""A tenant with a row of each model, for tests that look across the boundary between two tenants."""
 
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.models import Group, Permission, User
@@ -13,7 +13,7 @@ from tenants.models import Membership, Tenant
 
 
 class Side:
-    """A tenant with a row of each kind, each of which bears its name."""
+    """A tenant with a row of each model; each row carries the tenant's name."""
 
     def __init__(self, name: str) -> None:
         now = timezone.now()
@@ -44,7 +44,7 @@ class Side:
                 self.rejected,
             )
         }  # fmt: skip
-        # Staff that may do everything that there is to do, for this tenant.
+        # A staff user with every permission, for this tenant.
         self.user = User.objects.create_user(f"{name}-staff", is_staff=True)
         self.user.user_permissions.set(Permission.objects.all())
         self.user.tenants.add(self.tenant)
@@ -52,7 +52,7 @@ class Side:
         self.group.permissions.set(Permission.objects.all()[:1])
         self.user.groups.add(self.group)
         LogEntry.objects.log_actions(self.user.pk, [self.device], CHANGE, f"{name}-change", single_object=True)
-        # Who belongs to the tenant, and what says so or tells of them.
+        # The rows that say who belongs to the tenant, or that are about those users.
         self.people = {
             model: model._default_manager.filter(**{path: self.user.pk}).first()
             for model, path in {
@@ -72,7 +72,7 @@ class Side:
         return client
 
     def state(self) -> list[dict[str, object]]:
-        """All that is stored of it."""
+        """Everything that is stored for this tenant."""
         return [
             type(row)._default_manager.filter(pk=row.pk).values().get() for row in (self.rows | self.people).values()
         ]

@@ -1,4 +1,4 @@
-"""What a client of the socket does."""
+"""Client actions on the socket."""
 
 import json
 
@@ -12,6 +12,6 @@ def receive(socket: ClientConnection, count: int) -> list[dict]:
 
 
 def ping(socket: ClientConnection) -> None:
-    """Everything owed has been sent when the pong comes."""
+    """Ping, and wait for the pong. By then all alerts owed have been sent."""
     socket.send('{"type":"ping"}')
     assert json.loads(socket.recv(timeout=10)) == {"type": "pong"}

@@ -1,4 +1,4 @@
-// Which alerts the analyst wants to see: severities (remembered in this browser) and a search.
+// Which alerts the analyst wants to see: by severity (remembered in this browser) and by search.
 
 const STORED_AS = "ingestcloud.hiddenSeverities";
 
@@ -6,7 +6,7 @@ export class AlertFilter extends EventTarget {
   #hidden = new Set(recall());
   #words = [];
 
-  /** Dispatches "change" whenever other alerts match than before. */
+  /** Dispatches "change" when the set of matching alerts may have changed. */
   toggle(severity) {
     if (!this.#hidden.delete(severity)) this.#hidden.add(severity);
     remember([...this.#hidden]);
@@ -34,7 +34,7 @@ export class AlertFilter extends EventTarget {
   }
 }
 
-// A browser may deny storage, and anybody may write into it: then all severities are shown.
+// A browser may deny storage, and the user can edit it: all severities are shown then.
 function recall() {
   try {
     const stored = JSON.parse(localStorage.getItem(STORED_AS));
@@ -48,6 +48,6 @@ function remember(hidden) {
   try {
     localStorage.setItem(STORED_AS, JSON.stringify(hidden));
   } catch {
-    // The choice holds until the page is left.
+    // The choice lasts until the page is closed.
   }
 }

@@ -1,6 +1,6 @@
-// The rows: newest first, each alert once, and never moving under the reader's eyes. There is room for LIMIT_OF_CRITICAL
-// critical alerts and for LIMIT others: neither makes the other go. Beyond that the oldest go and are counted, but for
-// those in use: expanded, focused or selected.
+// The rows: newest first, each alert once, and never moving while the analyst reads. There is room for LIMIT_OF_CRITICAL
+// critical alerts and for LIMIT others; neither kind displaces the other. Beyond that the oldest rows are removed and
+// counted, except those in use: expanded, focused or selected.
 
 import { createRow, searchText, updateAge } from "./row.js";
 
@@ -23,12 +23,12 @@ export class AlertList {
     return this.#entries.size;
   }
 
-  /** How many alerts were here, or came, and are not shown to make room: `{critical, other}`. */
+  /** How many alerts were removed, or never added, to make room: `{critical, other}`. */
   get removed() {
     return this.#removed;
   }
 
-  /** The newest of `alerts`, in id order, that there is room for: thousands of rows need not be made to be removed. */
+  /** The newest of `alerts` that fit, in id order, so that thousands of rows aren't created only to be removed. */
   choose(alerts) {
     const room = { critical: LIMIT_OF_CRITICAL, other: LIMIT };
     const fits = ({ severity }) => {
@@ -40,7 +40,7 @@ export class AlertList {
     return alerts.toReversed().filter(fits).reverse();
   }
 
-  /** Adds those of `alerts` that are not here yet; returns the new rows that the filter shows. */
+  /** Adds the `alerts` that are not in the list yet; returns the new rows that the filter shows. */
   add(alerts, { fresh }) {
     const rows = [];
     this.#keepReadingPosition(() => {
@@ -52,7 +52,7 @@ export class AlertList {
     return rows.filter((row) => row.isConnected && !row.hidden);
   }
 
-  /** Shows what the filter lets through; returns how many. */
+  /** Shows the rows that pass the filter; returns how many there are. */
   applyFilter() {
     let shown = 0;
     for (const entry of this.#entries.values()) {
@@ -62,7 +62,7 @@ export class AlertList {
     return shown;
   }
 
-  /** How many of the alerts here, shown or not, have each severity. */
+  /** How many alerts in the list, shown or not, have each severity. */
   severityCounts() {
     const counts = {};
     for (const { row } of this.#entries.values()) {
@@ -112,7 +112,7 @@ export class AlertList {
     this.#removed[kind(row.dataset.severity)] += 1;
   }
 
-  // Not every browser anchors the scroll position by itself, so live.css switches that off and we do it.
+  // Not every browser anchors the scroll position itself, so live.css switches that off and we do it here.
   #keepReadingPosition(change) {
     const anchor = isScrolledDown() ? this.#firstRowInView() : null;
     const before = anchor?.getBoundingClientRect().top;

@@ -1,4 +1,4 @@
-// The live page: what the server rendered, then what the socket brings.
+// The live page: the alerts that the server rendered, then those from the socket.
 
 import { AlertFilter } from "./filter.js";
 import { AlertList, isScrolledDown } from "./list.js";
@@ -13,7 +13,7 @@ const page = byId("live");
 const search = byId("alert-search");
 const recent = JSON.parse(byId("recent-alerts").textContent);
 
-// "12 s ago" is by the server's clock, whatever the analyst's own says.
+// "12 s ago" is by the server's clock, because the analyst's may be wrong.
 const clockOffset = Number(page.dataset.now) * 1_000 - Date.now();
 const now = () => Date.now() + clockOffset;
 
@@ -33,7 +33,7 @@ const list = new AlertList({
 });
 const socket = new AlertSocket(page.dataset.socket, () => lastId);
 
-// A catch-up may bring thousands of frames: they are drawn together, and only those that will stay.
+// A catch-up may bring thousands of frames: they are drawn together, and only those that fit in the list.
 function receive(alert) {
   lastId = Math.max(lastId, alert.id);
   arrived.push(alert);
@@ -75,7 +75,7 @@ function removedInWords({ critical, other }) {
   const count = critical + other;
   if (count === 0) return "";
   const all = count === 1 ? "1 older alert is" : `${count.toLocaleString()} older alerts are`;
-  const rest = critical === 0 ? "; what is critical stays" : `, among them ${critical.toLocaleString()} critical`;
+  const rest = critical === 0 ? "; critical alerts are kept" : `, among them ${critical.toLocaleString()} critical`;
   return `${all} not shown, to make room${rest}`;
 }
 
@@ -105,7 +105,7 @@ function showState({ state, retryAt: moment = null }) {
   showCountdown();
 }
 
-// Apart from the words: a screen reader must not be told every second.
+// Separate from the words, so that a screen reader doesn't announce it every second.
 function showCountdown() {
   const seconds = retryAt && Math.max(1, Math.ceil((retryAt - Date.now()) / 1_000));
   byId("socket-countdown").textContent = seconds ? `retrying in ${seconds} s` : "";
@@ -142,7 +142,7 @@ function listenToAnalyst() {
   });
 }
 
-// The button just pressed is about to disappear, and the focus must not go with it.
+// The button just pressed is about to disappear, and the focus must not disappear with it.
 function focusList() {
   byId("alerts").focus({ preventScroll: true });
 }
@@ -174,7 +174,7 @@ function listenToServer() {
 }
 
 list.add(recent.toReversed(), { fresh: false });
-filter.search(search.value); // a browser may have kept the text over a reload
+filter.search(search.value); // a browser may keep the text across a reload
 showList();
 listenToAnalyst();
 listenToServer();

@@ -1,4 +1,4 @@
-// One alert as a list item. A device can send any text: it becomes text nodes, never markup.
+// One alert as a list item. A device can send any text: it goes into text nodes, never into markup.
 
 import { ago, exact, span } from "./time.js";
 
@@ -26,18 +26,18 @@ export function createRow(template, alert, { showTenant }) {
 
   const button = row.querySelector(".alert-more");
   button.setAttribute("aria-label", `Details: ${alert.title}`);
-  button.addEventListener("click", () => toggleRecord(row, button, alert));
+  button.addEventListener("click", () => toggleDetails(row, button, alert));
   return row;
 }
 
-/** Brings "12 s ago" up to date. */
+/** Updates "12 s ago". */
 export function updateAge(row, received, now) {
   const age = row.querySelector(".alert-age");
   const words = ago(received, now);
   if (age.textContent !== words) age.textContent = words;
 }
 
-/** What the search looks through. */
+/** The text that the search matches against. */
 export function searchText(alert) {
   const { title, description, device, tenant, source_ip, destination_ip } = alert;
   return [title, description, device.name, tenant.name, source_ip, destination_ip].join("\n").toLowerCase();
@@ -55,7 +55,7 @@ function route({ source_ip: source, destination_ip: destination }) {
   return destination ? `to ${destination}` : "";
 }
 
-/** The device's own time, where it is far enough from ours to mislead whoever compares logs. */
+/** The device's own time, if it is far enough from ours to mislead anyone comparing logs. */
 function skew(alert, received) {
   const timestamp = new Date(alert.timestamp);
   const difference = timestamp - received;
@@ -63,17 +63,17 @@ function skew(alert, received) {
   return `device clock: ${exact(timestamp)} (${span(difference)} ${difference < 0 ? "earlier" : "later"})`;
 }
 
-// Few records are ever opened, so one is made when it is asked for.
-function toggleRecord(row, button, alert) {
+// Few rows are ever expanded, so their details are created on demand.
+function toggleDetails(row, button, alert) {
   const open = row.classList.toggle("is-open");
   button.setAttribute("aria-expanded", open);
-  if (open) row.append(createRecord(alert));
+  if (open) row.append(createDetails(alert));
   else row.querySelector(".alert-record").remove();
 }
 
-/** Everything known of the alert, with exact times. */
-function createRecord(alert) {
-  const record = [
+/** Everything known about the alert, with exact times. */
+function createDetails(alert) {
+  const details = [
     ["Alert", alert.id],
     ["Status", alert.status],
     ["Received", exact(new Date(alert.received_at))],
@@ -85,7 +85,7 @@ function createRecord(alert) {
   ];
   const list = document.createElement("dl");
   list.className = "alert-record";
-  for (const [term, value] of record) {
+  for (const [term, value] of details) {
     if (value) list.append(pair(term, value));
   }
   return list;

@@ -1,15 +1,15 @@
-// The way to the server: a WebSocket that comes back by itself and always says which alert it had last.
+// The connection to the server: a WebSocket that reconnects by itself, from the last alert that the page has.
 
 const PING_EVERY = 15_000;
 const ANSWER_WITHIN = 10_000;
 const LOOK_EVERY = 5_000;
 const RETRY_FIRST = 1_000;
-const RETRY_AT_MOST = 15_000;
+const RETRY_MAX = 15_000;
 
-// Close codes of alerts/consumers.py
+// Close codes of alerts/consumers.py and alerts/logins.py
 const SESSION_ENDED = 4401;
 const MEMBERSHIP_CHANGED = 4403;
-const TOO_MANY = 4429; // sockets of this login, of which this was the oldest
+const TOO_MANY = 4429; // this login has too many sockets, and this was the oldest
 
 /**
  * Dispatches
@@ -21,7 +21,7 @@ const TOO_MANY = 4429; // sockets of this login, of which this was the oldest
  */
 export class AlertSocket extends EventTarget {
   #socket = null;
-  #connection = null; // aborted when we give a socket up: its late events must not count
+  #connection = null; // aborted when we give up on a socket, so that its late events are ignored
   #opened = false;
   #failures = 0;
   #stopped = false;
@@ -55,7 +55,7 @@ export class AlertSocket extends EventTarget {
     else this.#check();
   }
 
-  // Whether the socket lived through it shows by the answer to a ping alone; until then the page is not live.
+  // Only the answer to a ping shows whether the socket survived; until then the page is not live.
   #check() {
     if (this.#stopped || !this.#opened) return;
     this.#checking = true;
@@ -63,7 +63,7 @@ export class AlertSocket extends EventTarget {
     this.#ping();
   }
 
-  // Timers stand still while a machine sleeps.
+  // Timers stop while a machine sleeps.
   #noticeSleep() {
     const now = Date.now();
     if (now - this.#lookedAt > 3 * LOOK_EVERY) this.#wake();
@@ -104,7 +104,7 @@ export class AlertSocket extends EventTarget {
   #onMessage(frame) {
     this.#failures = 0;
     if (frame.type === "alert") {
-      // A long catch-up may come before the pong; it shows as well that the uplink is alive.
+      // A long catch-up may come before the pong; it also shows that the connection is alive.
       if (this.#answerTimer) this.#expectAnswer();
       this.dispatchEvent(new CustomEvent("alert", { detail: frame.data }));
     } else if (frame.type === "pong") {
@@ -136,10 +136,10 @@ export class AlertSocket extends EventTarget {
     if (code === MEMBERSHIP_CHANGED) return this.#stop("membershipchanged");
     if (code === TOO_MANY) return this.#stop("toomany");
     this.#retryLater();
-    if (refused) this.#findOutWhy();
+    if (refused) this.#findReason();
   }
 
-  // Over a half-open uplink close() waits for an answer that never comes, so nothing here waits for it.
+  // On a half-open connection close() waits for an answer that never comes, so nothing here waits for it.
   #letGo() {
     this.#connection.abort();
     clearInterval(this.#pingTimer);
@@ -149,16 +149,16 @@ export class AlertSocket extends EventTarget {
   }
 
   #retryLater() {
-    const longest = Math.min(RETRY_FIRST * 2 ** this.#failures, RETRY_AT_MOST);
-    // Pages that lost the same server must not all come back at the same moment.
+    const longest = Math.min(RETRY_FIRST * 2 ** this.#failures, RETRY_MAX);
+    // Pages that lost the same server must not all reconnect at the same moment.
     const delay = Math.max(RETRY_FIRST, longest * (0.5 + Math.random() / 2));
     this.#failures += 1;
     this.#retryTimer = setTimeout(() => this.#connect(), delay);
     this.#announce({ state: "closed", retryAt: Date.now() + delay });
   }
 
-  // A refused handshake tells a script nothing; the page itself, asked again, does.
-  async #findOutWhy() {
+  // A script can't see why a handshake was refused; requesting the page again shows the reason.
+  async #findReason() {
     let page;
     try {
       const signal = AbortSignal.timeout(ANSWER_WITHIN);
@@ -167,7 +167,7 @@ export class AlertSocket extends EventTarget {
       if (!response.ok) return;
       page = new DOMParser().parseFromString(await response.text(), "text/html");
     } catch {
-      return; // the server is away: retrying is all there is to do
+      return; // the server is unreachable: all we can do is retry
     }
     const stillAllowed = page.querySelector("[data-socket]");
     if (!stillAllowed) this.#stop("membershipchanged");

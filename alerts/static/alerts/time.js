@@ -1,4 +1,4 @@
-// Moments in words, by the clock and in the time zone of whoever reads the page.
+// Times in words, by the clock and in the time zone of the page's reader.
 
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;
@@ -21,7 +21,7 @@ export function span(milliseconds) {
   return `${Math.floor(length / DAY)} d`;
 }
 
-/** How long ago `moment` was. What a clock that is slightly off puts into the future is "just now". */
+/** How long ago `moment` was. A moment in the future, because a clock is slightly off, is "just now". */
 export function ago(moment, now) {
   const age = now - moment;
   return age < SECOND ? "just now" : `${span(age)} ago`;

@@ -1,4 +1,4 @@
-"""Moments as operators write them: unambiguous, to the second, sortable."""
+"""Dates and times as operators write them: unambiguous, to the second, sortable."""
 
 DATETIME_FORMAT = "Y-m-d H:i:s"
 SHORT_DATETIME_FORMAT = "Y-m-d H:i"

@@ -1,4 +1,4 @@
-"""`manage.py setup_demo`: what `make run` needs to be more than an empty page."""
+"""`manage.py setup_demo`: what `make run` needs to show more than an empty page."""
 
 import os
 from argparse import ArgumentParser
@@ -15,7 +15,7 @@ from devices.models import Device, DeviceKey
 from tenants.models import Module, Tenant
 
 ADMIN = "admin"
-# One line, so that it can be pasted anywhere. Its timestamps are new each time: a repeat would be stored once.
+# One line, so that it can be pasted anywhere. Its timestamps are new each time, because a repeat is stored only once.
 CURL = (
     "curl -i {url}/v1/ingest -H 'X-Device-Key: {key}' -H 'Content-Type: application/json' -d '["
     """{{"kind":"security_alert","timestamp":"'$(date -u +%FT%TZ)'","data":{{"title":"Port scan detected","""
@@ -27,7 +27,7 @@ CURL = (
 BLOCK = """
   Live alerts   {url}/alerts/
   Admin         {url}/admin/
-  Sign in       {login}
+  Log in        {login}
 
   Send a batch, in another terminal:
 
@@ -42,11 +42,11 @@ BLOCK = """
 
 
 class Command(BaseCommand):
-    help = "Make the demo's tenant, device, key and admin user where they are missing, and print how to use them."
+    help = "Create the demo's tenant, device, key and admin user if they are missing, and print how to use them."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--port", type=int, default=int(os.environ.get("PORT") or 8000), help="port that will be served on"
+            "--port", type=int, default=int(os.environ.get("PORT") or 8000), help="port that the server will use"
         )
 
     def handle(self, *args: Any, port: int, **options: Any) -> None:
@@ -64,12 +64,12 @@ class Command(BaseCommand):
 
 
 def demo_secret(name: str) -> str:
-    """A secret of the demo, which `make run` writes into .env. Raises CommandError where there is none."""
+    """A secret of the demo, which `make run` writes into .env. Raises CommandError if it is missing."""
     if value := getattr(settings, name):
         return str(value)
     raise CommandError(
         f"{name} is not set. The demo is for `make run`, which writes it into a new .env; "
-        "to have the demo with an .env of your own, add DEMO_DEVICE_KEY and DEMO_ADMIN_PASSWORD to it."
+        "to use the demo with your own .env, add DEMO_DEVICE_KEY and DEMO_ADMIN_PASSWORD to it."
     )
 
 
@@ -84,7 +84,7 @@ def make_device() -> Device:
 
 
 def make_key(device: Device, plaintext: str) -> DeviceKey:
-    """The key that `plaintext` is. One that was revoked stays so: revocation is one way."""
+    """The device key for `plaintext`, created if it is missing. A revoked key stays revoked: that can't be undone."""
     key, _ = DeviceKey.objects.get_or_create(
         digest=key_digest(plaintext), defaults={"device": device, "prefix": plaintext[:PREFIX_LENGTH]}
     )
@@ -92,7 +92,7 @@ def make_key(device: Device, plaintext: str) -> DeviceKey:
 
 
 def make_login(password: str) -> str:
-    """Make the admin user where there is none; returns what to sign in with."""
+    """Create the admin user if there is none; returns the name and password to log in with."""
     user_model = get_user_model()
     user = user_model.objects.filter(username=ADMIN).first()
     if user is None:
