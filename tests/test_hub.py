@@ -18,6 +18,14 @@ pytestmark = pytest.mark.django_db(transaction=True)
 ONE, OTHER = 1, 2  # tenants
 
 
+@pytest.fixture(autouse=True)
+def layer_of_its_own(settings):
+    """A server of another test may still have alerts to broadcast."""
+    if settings.REDIS_URL:
+        layer = settings.CHANNEL_LAYERS["default"]
+        settings.CHANNEL_LAYERS = {"default": layer | {"CONFIG": layer["CONFIG"] | {"prefix": "test-hub"}}}
+
+
 class Recorder:
     """A listener that writes down what it is told."""
 
