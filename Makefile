@@ -1,10 +1,10 @@
-# The commands a person needs. `make` alone lists them.
+# The commands that people use. `make` alone lists them.
 
 .DEFAULT_GOAL := help
 VENV := .venv
 BIN := $(VENV)/bin
 MANAGE := $(BIN)/python manage.py
-# Prints each package as it is collected, because all of them take a minute; pip's full output only if it fails.
+# Prints each package as it is collected, because the whole takes a minute; pip's full output only if it fails.
 define INSTALL
 @echo "Installing $<"
 @{ $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -r $< 2>&1 || echo FAILED; } | \
@@ -24,7 +24,7 @@ FUZZ ?= 20
 PORT ?= 8000
 export PORT
 
-# The environment of the checks, in place of this machine's and .env.
+# The environment for the checks, in place of this machine's and .env.
 CHECK_ENV := env SECRET_KEY=only-for-checks-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEFGHIJ ALLOWED_HOSTS=example.org \
 	DEBUG=false HTTPS=true DATABASE_URL=sqlite://:memory: REDIS_URL= WEB_CONCURRENCY=1 \
 	DEMO_DEVICE_KEY= DEMO_ADMIN_PASSWORD=
@@ -55,7 +55,7 @@ serve: $(VENV)/.runtime ## the production server, from the environment (docs/ope
 	@exec $(BIN)/python -m ingestcloud.server
 
 .PHONY: test
-test: $(VENV)/.dev ## all tests, on PostgreSQL and Redis and again embedded; or on DATABASE_URL and REDIS_URL (ARGS=…)
+test: $(VENV)/.dev ## all tests, on PostgreSQL and Redis, then embedded; or on DATABASE_URL and REDIS_URL (ARGS=…)
 	TEST_STACK=servers $(BIN)/python -m pytest $(TEST_WORKERS) $(ARGS)
 	@if [ -n "$$DATABASE_URL" ] && [ -n "$$REDIS_URL" ]; then exit; fi; set -x; \
 		TEST_STACK=embedded $(BIN)/python -m pytest $(TEST_WORKERS) $(ARGS)
@@ -66,18 +66,18 @@ quick: $(VENV)/.dev ## the tests that need no server and no browser, in half a m
 		-m "not server and not browser and not outage and not real_client and not exhaustive" $(ARGS)
 
 .PHONY: coverage
-coverage: $(VENV)/.dev ## all tests, and which lines of our code none of them runs
+coverage: $(VENV)/.dev ## all tests, then the lines of our code that no test runs
 	$(BIN)/coverage erase
 	TEST_STACK=servers $(BIN)/python -m pytest $(TEST_WORKERS) --cov --cov-report= $(ARGS)
 	TEST_STACK=embedded $(BIN)/python -m pytest $(TEST_WORKERS) --cov --cov-append --cov-report= $(ARGS)
 	$(BIN)/coverage report
 
 .PHONY: torture
-torture: $(VENV)/.dev ## kill, stop and cut everything under load, and check that nothing is lost (ROUNDS=…)
+torture: $(VENV)/.dev ## kill processes and cut connections under load, and check that nothing is lost (ROUNDS=…)
 	$(BIN)/python -m tools.torture $(ROUNDS)
 
 .PHONY: fuzz
-fuzz: $(VENV)/.dev ## the tests by hypothesis and schemathesis, with many more examples (FUZZ=…)
+fuzz: $(VENV)/.dev ## the hypothesis and schemathesis tests, with many more examples (FUZZ=…)
 	FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/test_decoder.py tests/test_openapi.py $(ARGS)
 
 .PHONY: lint
@@ -86,9 +86,9 @@ lint: $(VENV)/.dev ## formatting, lint, types, templates, security, migrations, 
 	$(BIN)/ruff check .
 	@$(CHECK_ENV) $(BIN)/mypy $(CODE)
 	@if [ -x $(BIN)/biome ]; then $(BIN)/biome check --error-on-warnings .; \
-		else echo "JavaScript and CSS are not checked: Biome's wheel is for Linux on x86-64 alone"; fi
+		else echo "JavaScript and CSS are not checked: Biome's wheel is only for Linux on x86-64"; fi
 	$(BIN)/djlint --quiet --lint templates alerts/templates
-	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive --severity-level medium $(CODE)  # ruff has looked at the low ones
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive --severity-level medium $(CODE)  # ruff covers the low ones
 	@$(CHECK_ENV) $(MANAGE) makemigrations --check --dry-run
 	@$(CHECK_ENV) $(MANAGE) check --deploy --fail-level WARNING
 
@@ -100,7 +100,7 @@ audit: $(VENV)/.dev ## check the pinned packages for known vulnerabilities
 check: lint audit test ## everything that must pass
 
 .PHONY: bench
-bench: $(VENV)/.dev ## the benchmarks, ratios printed (ARGS=…)
+bench: $(VENV)/.dev ## run the benchmarks and print their ratios (ARGS=…)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 .PHONY: requirements
@@ -109,7 +109,7 @@ requirements: $(VENV)/.dev ## compile the pinned requirements from pyproject.tom
 	$(UV_COMPILE) --extra demo --constraints requirements.txt --output-file requirements-demo.txt
 	$(UV_COMPILE) --extra demo --extra dev --constraints requirements.txt --output-file requirements-dev.txt
 
-# Compressing takes some ten seconds, so it is done only if a file or a package may have changed.
+# Compressing takes about ten seconds, so it is done only if a file or a package may have changed.
 staticfiles/staticfiles.json: $(VENV)/.runtime $(shell find $(CODE) -path '*/static/*' -type f)
 	@echo "Collecting static files"
 	@$(MANAGE) collectstatic --noinput --verbosity 0
