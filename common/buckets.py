@@ -7,7 +7,7 @@ import time
 class Buckets:
     """A bucket for each key, full at first. At `most` keys, those whose buckets are full again are forgotten.
 
-    If that makes no room, all are forgotten: a flood of keys must not fill our memory.
+    If that frees nothing, all are forgotten: a flood of keys must not fill our memory.
     """
 
     def __init__(self, rate: float, burst: float, most: int = 10_000) -> None:

@@ -1,4 +1,4 @@
-"""Queries from the event loop: in a few threads for each purpose, and with a limit to every wait."""
+"""Queries from the event loop: in a few threads for each purpose, and with a limit on every wait."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,7 +16,7 @@ T = TypeVar("T")
 class QueryThreads:
     """Threads for one purpose, so that queries for others can't hold it up.
 
-    Channels' own way is one thread for all: while the database is down, each query would wait for all before it.
+    Channels itself has one thread for all: while the database is down, each query would wait for all before it.
     """
 
     def __init__(self, name: str, count: int) -> None:

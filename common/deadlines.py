@@ -1,4 +1,4 @@
-"""A limit to every wait of a request, with one timer for all: a timer each would cost a twentieth of a request."""
+"""A limit on every wait of a request, with one timer for all: a timer each would take a twentieth of a request."""
 
 import asyncio
 from typing import Protocol

@@ -26,7 +26,7 @@ BEHIND = """
 SELECT '{table}'
  WHERE (SELECT last_value + is_called::int FROM {sequence}) <= (SELECT max({column}) FROM {table})
 """
-# With room for ids that are taken by others in the meantime.
+# Leaves room for ids that others take meanwhile.
 SET_FORWARD = """
 SELECT setval('{sequence}', newest + 1000)
   FROM (SELECT max({column}) AS newest FROM {table}) AS rows

@@ -1,4 +1,4 @@
-"""Transactions that end in time: a request that was answered with an error, or given up, must not commit later."""
+"""Transactions that end in time: a request that was given up, or answered with an error, must not commit later."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -38,7 +38,7 @@ class TimeLimit:
             yield
 
     def _milliseconds_left(self) -> int:
-        """Raises OperationalError if none are left."""
+        """Raises OperationalError if no time is left."""
         left = int((self._end - time.monotonic()) * 1000)
         if left <= 0:
             raise OperationalError("The time for this transaction has run out.")

@@ -29,7 +29,7 @@ TIME_LIMIT_SECONDS = 5.0  # for all queries of a registration
 REPEAT_WITHIN = timedelta(days=1)  # for a device that never got its answer, and was offline since
 MAX_REPEATS = 3
 SECRET_LENGTH = 22  # characters: 128 random bits in Base64
-TOO_SHORT = f"The Idempotency-Key of a registration is a secret: at least {SECRET_LENGTH} characters, made at random."
+TOO_SHORT = f"The Idempotency-Key of a registration is a secret: at least {SECRET_LENGTH} random characters."
 
 
 class InvalidRegistration(APIException):

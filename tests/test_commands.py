@@ -36,7 +36,7 @@ class TestCreateTenant:
         tenant = Tenant.objects.get(slug="acme")
         assert tenant.name == "Acme Ltd"
         assert tenant.modules == [Module.VPN, Module.BACKUP]
-        assert said == "Tenant acme (Acme Ltd) made; modules: vpn, backup.\n"
+        assert said == "Tenant acme (Acme Ltd) created; modules: vpn, backup.\n"
 
     def test_the_name_is_the_slug_where_none_is_given(self):
         run("create_tenant", "acme")
@@ -48,7 +48,7 @@ class TestCreateTenant:
         tenant = Tenant.objects.get()
         assert tenant.modules == [Module.SECURITY, Module.BACKUP]
         assert tenant.name == "Acme Ltd"
-        assert "already there" in said
+        assert "already exists" in said
 
     def test_it_sets_how_long_things_are_kept(self):
         run("create_tenant", "acme", "--retention-days", "90")

@@ -87,7 +87,7 @@ class IssuesKeys(ModelAdmin):
         return issued_page(request, self, key, plaintext)
 
     def response_add(self, request: HttpRequest, obj: Device, post_url_continue: str | None = None) -> HttpResponse:
-        """A device is of no use without a key, so the page that issues one comes next."""
+        """A device is useless without a key, so the page that issues one comes next."""
         leads_elsewhere = {"_addanother", "_continue", "_popup"} & request.POST.keys()
         if leads_elsewhere or not self.has_issue_permission(request):
             return super().response_add(request, obj, post_url_continue)

@@ -42,9 +42,9 @@ class KeyStateFilter(RadioFilter):
 
 
 def in_the_future(moment: datetime | None) -> datetime | None:
-    """`moment`, when a key is to expire. Raises ValidationError if that is past."""
+    """`moment`, when a key is to expire. Raises ValidationError if it is in the past."""
     if moment is not None and moment <= timezone.now():
-        raise forms.ValidationError("A key that has already expired would be of no use. Choose a time in the future.")
+        raise forms.ValidationError("A key that has already expired would be useless. Choose a time in the future.")
     return moment
 
 
@@ -76,7 +76,7 @@ def plaintext_page(
 
 
 class KeyAdmin(TenantScoped):
-    """Keys are shown and ended. `revoke_template` explains what revoking does."""
+    """Shows keys and ends them. `revoke_template` explains what revoking does."""
 
     model: type[AnyKey]
     revoke_template: str

@@ -26,7 +26,7 @@ RECEIVED_SLACK = timedelta(minutes=1)  # ids are not strictly in the order of `r
 def first_id(rows: QuerySet, field: str, value: Any, end: int) -> int:
     """The first id whose `field` is at least `value`, or `end` if there is none below it.
 
-    `field` must grow with the ids: then some twenty look-ups by primary key replace an index on `field`.
+    `field` must grow with the ids: then about twenty look-ups by primary key replace an index on `field`.
     """
     low, high = 0, end
     while low < high:

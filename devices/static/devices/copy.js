@@ -7,7 +7,7 @@ async function copy(button) {
     await navigator.clipboard.writeText(source.textContent);
     label.textContent = "Copied";
   } catch {
-    // Without HTTPS there is no clipboard: select the text, for the user to copy by keyboard.
+    // Without HTTPS there is no clipboard: select the text, so that the user can copy it with the keyboard.
     window.getSelection().selectAllChildren(source);
     label.textContent = "Selected: press Ctrl+C";
   }

@@ -24,7 +24,7 @@ class Command(BaseCommand):
         self, *args: Any, slug: str, name: str | None, module: list[str], retention_days: int | None, **options: Any
     ) -> None:
         tenant = Tenant.objects.filter(slug=slug).first()
-        done = "already there" if tenant else "made"
+        done = "already exists" if tenant else "created"
         tenant = tenant or Tenant(slug=slug, name=slug)
         tenant.name = name or tenant.name
         if retention_days is not None:
