@@ -82,7 +82,7 @@ class UserAdmin(DjangoUserAdmin, SuperusersOnly):
 
 @receiver(pre_delete, sender=User)
 def keep_history(sender: Any, instance: User, **kwargs: Any) -> None:
-    """Keep a command or a shell from deleting it by accident: Django deletes a user's history with the user."""
+    """Keep a command or a shell from deleting a user by accident: Django would delete the user's history too."""
     entries: set[Model] = set(LogEntry.objects.filter(user=instance))
     if entries:
         raise ProtectedError("This user has a history. Make them inactive instead.", entries)

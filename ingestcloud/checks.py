@@ -44,7 +44,7 @@ def demo_is_not_deployed(app_configs: object, **kwargs: object) -> list[CheckMes
         return [
             Warning(
                 "The demo's key and login are set.",
-                hint="The .env that `make run` made is not for production: remove it and set your own variables.",
+                hint="The .env that `make run` wrote is not for production: remove it and set your own variables.",
                 id="ingestcloud.W002",
             )
         ]

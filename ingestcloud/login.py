@@ -201,7 +201,7 @@ def note_logout(sender: Any, request: HttpRequest, user: Any, **kwargs: Any) -> 
 
 @receiver(user_login_failed)
 def note_failure(sender: Any, credentials: dict[str, Any], request: HttpRequest | None = None, **kwargs: Any) -> None:
-    """Log a failed login. Names of no user are left out: people type their password into the wrong field."""
+    """Log a failed login. Names that are no user's are left out: people type their password into the wrong field."""
     name = str(credentials.get(get_user_model().USERNAME_FIELD) or "")
     try:
         user = get_user_model().objects.filter(username=name).first()

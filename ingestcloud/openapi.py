@@ -147,7 +147,7 @@ extend_schema_view(
             _413="The batch is too large.",
             _415="The content type or the encoding is not supported.",
             _422="The Idempotency-Key was used for another body.",
-            _429="The device is over its limit of events. Send the same bytes again later.",
+            _429="The device is over its event limit. Send the same bytes again later.",
             _503="Nothing could be stored. Send the same bytes again later.",
         ),
     )

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 CONTENT = """\
-# Made by `make run` for this checkout; environment variables take precedence. docs/operations.md explains each.
+# Written by `make run` for this checkout; environment variables take precedence. docs/operations.md explains each.
 SECRET_KEY={secret_key}
 ALLOWED_HOSTS=localhost,127.0.0.1,[::1]
 HTTPS=false
@@ -37,4 +37,4 @@ def write_env(folder: Path) -> bool:
 
 
 if __name__ == "__main__" and write_env(CHECKOUT):
-    print("Made .env with a secret key and the demo's login.")
+    print("Wrote .env with a secret key and the demo's login.")

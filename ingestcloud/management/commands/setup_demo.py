@@ -97,4 +97,4 @@ def make_login(password: str) -> str:
     user = user_model.objects.filter(username=ADMIN).first()
     if user is None:
         user = user_model.objects.create_superuser(username=ADMIN, password=password)
-    return f"{ADMIN} / {password if user.check_password(password) else 'the password as you changed it'}"
+    return f"{ADMIN} / {password if user.check_password(password) else 'the password that you set'}"
