@@ -68,7 +68,7 @@ class Login:
 
     @contextmanager
     def handshake(self) -> Iterator[None]:
-        """Count a socket that is not open yet. Raises OperationalError if MAX_SOCKETS of this user's are waiting."""
+        """Count a socket that is not open yet. Raises OperationalError if MAX_SOCKETS of this user are waiting."""
         if self._handshakes >= MAX_SOCKETS:
             raise OperationalError(f"{MAX_SOCKETS} handshakes of one user are waiting already.")
         self._handshakes += 1

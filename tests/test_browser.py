@@ -295,7 +295,7 @@ def test_of_too_much_that_is_critical_the_oldest_goes_and_is_counted(server, key
     }.items():  # fmt: skip
         expect(row(page, title)).to_have_count(count)
     expect(page.locator("#removed")).to_have_text(
-        "201 older alerts are not shown, to make room, among them 101 critical"
+        "201 older alerts are not shown, to make room, including 101 critical"
     )
     server.post(key, [alert("new one", severity="low")])
     expect(page.locator("#alerts .alert").first).to_contain_text("new one")

@@ -75,7 +75,7 @@ function removedInWords({ critical, other }) {
   const count = critical + other;
   if (count === 0) return "";
   const all = count === 1 ? "1 older alert is" : `${count.toLocaleString()} older alerts are`;
-  const rest = critical === 0 ? "; critical alerts are kept" : `, among them ${critical.toLocaleString()} critical`;
+  const rest = critical === 0 ? "; critical alerts are kept" : `, including ${critical.toLocaleString()} critical`;
   return `${all} not shown, to make room${rest}`;
 }
 
