@@ -20,7 +20,7 @@ from tenants.admin.display import badge, related
 from tenants.admin.pages import RelatedFilter
 
 SUMMARY_LENGTH = 160
-NEARBY_IDS = 100_000  # ids: room for some thirty writers with 3,000 events each
+NEARBY_IDS = 100_000  # ids: room for about thirty writers with 3,000 events each
 KINDS = {
     Kind.TELEMETRY: "info",
     Kind.LOG: None,

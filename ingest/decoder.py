@@ -5,7 +5,7 @@ decide and explain. tests/test_decoder.py keeps the two in step.
 
 There are two versions of each struct. The strict one knows all fields, and so has looked at every byte. If it refuses,
 the tolerant one may still accept: newer firmware sends fields that this server does not know, and in every event. The
-tolerant one does not check what it skips, so everything is decoded once more, into plain Python objects.
+tolerant one does not check what it skips, so everything is decoded again, into plain Python objects.
 """
 
 from datetime import UTC, datetime
@@ -81,7 +81,7 @@ class _DataDecoder:
         self.addresses = [(name, f.required) for name, f in fields.items() if isinstance(f, IPAddressField)]
 
     def check_addresses(self, data: msgspec.Struct) -> None:
-        """Replace the addresses in `data` by their normal form. Raises ValueError for anything else."""
+        """Replace the addresses in `data` with their normal form. Raises ValueError for anything else."""
         for name, required in self.addresses:
             text = getattr(data, name)
             if text or required:

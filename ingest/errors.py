@@ -128,7 +128,7 @@ class RateLimited(exceptions.APIException):
 
     status_code = 429
     default_code = "rate_limited"
-    default_detail = "The device is over its limit of events. Send the same bytes again after Retry-After seconds."
+    default_detail = "The device is over its event limit. Send the same bytes again after Retry-After seconds."
 
     def __init__(self, wait: float) -> None:
         self.wait = math.ceil(wait)

@@ -24,7 +24,7 @@ class NumberField(serializers.Field):
 
 
 class Int64Field(serializers.Field):
-    """A whole JSON number (`5`, and `5.0`: JSON knows one type of number) within `minimum` and `maximum`."""
+    """A whole JSON number (`5`, and `5.0`: JSON has one type of number) within `minimum` and `maximum`."""
 
     default_error_messages = {
         "invalid": "Must be a whole number.",

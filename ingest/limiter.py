@@ -8,8 +8,8 @@ from devices.models import Device
 from ingest.batch import Batch
 from ingest.errors import RateLimited
 
-ALERTS_FACTOR = 10  # alerts that a device may send for each other event that it may send,
-ALERTS_PER_SECOND, ALERTS_BURST = 10, 1000  # and the least that every device may send
+ALERTS_FACTOR = 10  # a device may send this many times as many alerts as other events,
+ALERTS_PER_SECOND, ALERTS_BURST = 10, 1000  # and at least this many
 ALERT_KIND = b"security_alert"
 EVENT_BYTES = 1024  # of a refused body: reading them costs at least as much as an event
 

@@ -1,7 +1,7 @@
 """The partitions of `ingest_events` on PostgreSQL: one for each week of `received_at`.
 
-Partitions are made ahead, and dropped whole once nothing in them is to be kept. An event whose week has no partition
-goes into the default one, so that none is ever refused. On other databases there are no partitions, and the functions
+Partitions are created ahead, and dropped whole once nothing in them must be kept. An event whose week has no partition
+goes into the default one, so no event is ever refused. On other databases there are no partitions, and the functions
 here do nothing.
 """
 
@@ -139,5 +139,5 @@ def _with_lock(change: Callable[[], T]) -> T:
         except OperationalError as error:
             if getattr(error.__cause__, "sqlstate", None) != "55P03":  # lock_not_available
                 raise
-            time.sleep(LOCK_SECONDS)  # let the devices through that waited behind us
+            time.sleep(LOCK_SECONDS)  # let the devices that waited behind us through
     raise TableBusy

@@ -101,7 +101,7 @@ class RejectionQueue:
             self._dropped = 0
 
     async def close(self) -> None:
-        """Store the rejections that wait, as far as that is possible in `CLOSE_SECONDS`."""
+        """Store the waiting rejections, as many as `CLOSE_SECONDS` allows."""
         if self._task is not None:
             await asyncio.wait([self._task], timeout=CLOSE_SECONDS)
 

@@ -55,10 +55,10 @@ class RefusedKeys:
 
 
 def _name(sources: Counter[str]) -> str:
-    """The addresses that most requests came from; a count that is stored at the second try has none any more."""
+    """The addresses that most requests came from. A count that is stored at the second attempt had them at the first."""
     named = [f"{source} ({count})" for source, count in sources.most_common(ADDRESSES_NAMED)]
     others = f" and {len(sources) - len(named)} other addresses" if len(sources) > len(named) else ""
-    return f"from {', '.join(named)}{others}" if named else "counted before"
+    return f"from {', '.join(named)}{others}" if named else "from addresses already logged"
 
 
 def add_to_hour(count: int) -> None:

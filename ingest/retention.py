@@ -16,7 +16,7 @@ REPEATS_REMEMBERED = timedelta(days=30)  # batches are kept at least this long, 
 
 
 def drop_expired_partitions(now: datetime) -> Iterator[str]:
-    """Drop the partitions of which nothing is to be kept, and yield their names. Raises `partitions.TableBusy`."""
+    """Drop the partitions in which nothing must be kept, and yield their names. Raises `partitions.TableBusy`."""
     some_keep_all = Tenant.objects.filter(retention_days=None).exists()
     longest = Tenant.objects.aggregate(days=Max("retention_days"))["days"]
     for partition in partitions():
@@ -47,10 +47,10 @@ def delete_expired(tenant: Tenant, now: datetime) -> dict[type[Model], int]:
 
 
 def _delete_events(events: QuerySet[IngestEvent]) -> int:
-    """Delete in no order: the index begins with the tenant, and partitions that old hold little else."""
+    """Delete in no particular order: the index begins with the tenant, and partitions that old hold little else."""
     count = 0
     while step := list(events.order_by().values_list("received_at", "pk")[:STEP_ROWS]):
-        # Given the times, the database looks only into the partitions that it must.
+        # Given the times, the database searches only the partitions that it must.
         times = (min(step)[0], max(step)[0])
         IngestEvent.objects.filter(pk__in=[pk for _, pk in step], received_at__range=times).delete()
         count += len(step)
@@ -58,7 +58,7 @@ def _delete_events(events: QuerySet[IngestEvent]) -> int:
 
 
 def _delete_by_id(rows: QuerySet) -> int:
-    """Delete in the order of ids. Each step begins where the last one ended, so deleted rows are not read again."""
+    """Delete in id order. Each step begins where the last one ended, so deleted rows are not read again."""
     count, last = 0, 0
     while step := list(rows.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:STEP_ROWS]):
         rows.model.objects.filter(pk__in=step).delete()

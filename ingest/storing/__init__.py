@@ -1,4 +1,4 @@
-"""The only way for batches into the database. Other packages import only the names below."""
+"""The only way into the database for batches. Other packages import only the names below."""
 
 from ingest.storing.store import store_batches
 from ingest.storing.writer import writer as _writer

@@ -149,7 +149,7 @@ class Writer:
 def _store_group(group: list[Job], *, again: bool = False) -> None:
     """Store a group of batches in one commit. If that fails, each is tried alone, so that only the bad one fails.
 
-    The group is tried once more on a new connection if its own was cut, and with new ids if its ids were taken.
+    The group is tried again, once, on a new connection if its own was cut, and with new ids if its ids were taken.
     Repeating is safe: a commit whose answer was lost is found.
     """
     group = _still_awaited(group)

@@ -13,8 +13,8 @@ from tenants.models import Tenant
 
 class Command(BaseCommand):
     help = (
-        "Make the partitions of the coming weeks, and delete expired sessions and whatever tenants no longer keep."
-        " Run it once a day. It is safe at any time, while batches arrive, and twice at once."
+        "Create the partitions of the coming weeks, and delete expired sessions and whatever tenants no longer keep."
+        " Run it once a day. It is safe to run at any time, while batches arrive, and twice at once."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -29,7 +29,7 @@ class Command(BaseCommand):
 
     def make_partitions(self, now: datetime) -> None:
         for name in partitions.make_ahead(now):
-            self.stdout.write(f"Made partition {name}.")
+            self.stdout.write(f"Created partition {name}.")
         if partitions.in_default():
             self.stdout.write(
                 "The default partition has events: there was no partition when they arrived. They are kept as long"
