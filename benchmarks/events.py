@@ -1,4 +1,4 @@
-"""Bodies to post: mixed kinds, some 180 bytes an event, two alerts in a hundred, every body distinct."""
+"""Bodies to post: mixed kinds, about 180 bytes an event, two alerts in a hundred, every body distinct."""
 
 import json
 import random

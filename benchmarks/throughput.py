@@ -94,7 +94,7 @@ SELECT tenant_id, id, n, now(), now(), 'Port scan', 'high', 'SYN scan on 256 por
 
 
 def large_vs_empty() -> list[float]:
-    """Alternate between two databases on the same server: filling one takes minutes, in which a machine changes."""
+    """Alternate between two databases on the same server: filling one takes minutes, and a machine's speed drifts."""
     rows = int(os.environ.get("BENCH_ROWS", "20000000"))
     keys, ratios = environment.make_keys(), []
     with environment.copy_of_database() as url:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from edge_agent.sender import Sender
 from edge_agent.sources import Event, Telemetry, log_sources
 
-MAX_BUFFERED_EVENTS = 100_000  # some 20 MB. Beyond that nothing is read, so that log lines wait in their files
+MAX_BUFFERED_EVENTS = 100_000  # about 20 MB. Beyond that nothing is read, so that log lines wait in their files
 
 
 class Agent:

@@ -72,7 +72,7 @@ def run(options: Namespace, output: Output, default_key: str = "") -> None:
     """Run the agent as `options` say. Raises NotDelivered."""
     key = options.key or os.environ.get("DEVICE_KEY") or default_key
     if not key:
-        raise NotDelivered("No device key: pass --key or set DEVICE_KEY. `manage.py create_device` makes one.")
+        raise NotDelivered("No device key: pass --key or set DEVICE_KEY. `manage.py create_device` creates one.")
     console = Console(output)
     url = options.url.rstrip("/") + "/v1/ingest"
     sender = Sender(url, key, console.line, batch_size=options.batch_size, compress=options.gzip)

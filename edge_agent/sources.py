@@ -115,7 +115,7 @@ class LogFile:
         return lines[-LINES_AT_START:] if at_start else lines
 
     def _event(self, line: str) -> Event:
-        """The line unchanged. These formats have no level, and a guess would be an invention."""
+        """The line unchanged. These formats have no level, and a guess would be invented data."""
         data = {"level": "unknown", "message": storable(line), "source": self.path.name}
         return make_event("log", data, time_of(line))
 
