@@ -55,7 +55,7 @@ class RefusedKeys:
 
 
 def _name(sources: Counter[str]) -> str:
-    """The addresses that most requests came from. A count that is stored at the second attempt had them at the first."""
+    """The addresses that most requests came from. If storing a count failed, its addresses are already logged."""
     named = [f"{source} ({count})" for source, count in sources.most_common(ADDRESSES_NAMED)]
     others = f" and {len(sources) - len(named)} other addresses" if len(sources) > len(named) else ""
     return f"from {', '.join(named)}{others}" if named else "from addresses already logged"
