@@ -11,7 +11,7 @@ from alerts.representation import represent
 from tenants.models import Tenant
 
 RECENT_ALERTS = 200
-SEARCHED_ALERTS = 5000  # searched for critical alerts that are still open; the admin has the older ones
+SEARCHED_ALERTS = 5000  # newest ones, searched for open critical alerts; the admin has the older ones
 
 
 @require_GET

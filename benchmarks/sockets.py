@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import uvloop
 
-SETTLE = 2.0  # seconds for the work that the handshakes left
+SETTLE = 2.0  # seconds to finish the work that the handshakes left
 PING, TEXT = 9, 1
 
 

@@ -26,7 +26,7 @@ from devices.models import Device, DeviceKey, ProvisioningKey
 logger = logging.getLogger(__name__)
 
 TIME_LIMIT_SECONDS = 5.0  # for all queries of a registration
-REPEAT_WITHIN = timedelta(days=1)  # for a device that never got its answer, and was offline since
+REPEAT_WITHIN = timedelta(days=1)  # for a device that never got its answer, and has been offline since
 MAX_REPEATS = 3
 SECRET_LENGTH = 22  # characters: 128 random bits in Base64
 TOO_SHORT = f"The Idempotency-Key of a registration is a secret: at least {SECRET_LENGTH} random characters."

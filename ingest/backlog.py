@@ -8,7 +8,7 @@ from django.conf import settings
 from ingest.errors import DeviceOverloaded, Overloaded
 
 BATCH_OVERHEAD_BYTES = 4096  # roughly what even the smallest batch costs
-MAX_REQUESTS = 8  # of one device, answered at the same time
+MAX_REQUESTS = 8  # in flight, per device
 DEVICE_FRACTION = 8  # a device may hold an eighth of the backlog, so that it can't keep the others out
 
 

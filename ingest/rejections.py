@@ -19,7 +19,7 @@ from ingest.models import RejectedBatch
 from ingest.storing import store_batches
 from tenants.isolation import bypass_isolation
 
-ERRORS_KEPT = 100  # of a batch
+ERRORS_KEPT = 100  # per batch
 
 
 @dataclass(frozen=True, slots=True)

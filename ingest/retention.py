@@ -11,7 +11,7 @@ from ingest.partitions import Partition, drop, partitions
 from tenants.models import Tenant
 
 STEP_ROWS = 5000  # rows that one transaction deletes: few, so that nothing waits long for it
-WRITABLE_AFTER_END = timedelta(days=1)  # of a partition: an event is dated when it arrives, and stored later
+WRITABLE_AFTER_END = timedelta(days=1)  # for a partition: events are dated on arrival, and stored later
 REPEATS_REMEMBERED = timedelta(days=30)  # batches are kept at least this long, because a device may repeat one
 
 

@@ -24,7 +24,7 @@ from ingest.fields import (
 from ingest.models import Kind
 from tenants.models import Module
 
-ERRORS_LISTED = 100  # of a batch; the others are counted
+ERRORS_LISTED = 100  # per batch; the others are only counted
 
 Errors = dict[str, list[ErrorDetail]]  # by field
 

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_safe
 from common import sequences
 from common.database import QueryThreads
 
-ANSWER_SECONDS = 1.5  # for every part that is asked: the answer comes within two seconds, whatever hangs
+ANSWER_SECONDS = 1.5  # for each part that is checked: the answer comes within two seconds, whatever hangs
 
 _queries = QueryThreads("health", 2)
 

@@ -9,7 +9,7 @@ from typing import Any
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 
-BYTES_AT_ONCE = 8 * 1024  # that a client may send; its frames have at least six bytes
+BYTES_AT_ONCE = 8 * 1024  # from a client, whose frames have at least six bytes
 BYTES_PER_SECOND = 1024  # in the long run, because a client has only pings to send
 MAX_FRAGMENTS = 100  # per message; empty ones have no other bound
 LINGER_SECONDS = 1.0  # for the close frame to arrive, before unread bytes make the system reset the connection

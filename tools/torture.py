@@ -31,8 +31,8 @@ from tests.support.live import free_port
 from tests.support.proxy import StallingProxy
 
 DEVICES, PAGES = 8, 3
-ANSWER_SECONDS = 15.0  # that a device waits for an answer: a later one is a fault
-CATCH_UP_SECONDS = 30.0  # that a page may take to get what it has missed, once all servers are up
+ANSWER_SECONDS = 15.0  # how long a device waits for an answer: a later one is a fault
+CATCH_UP_SECONDS = 30.0  # how long a page may take to get what it missed, once all servers are up
 
 
 @dataclass

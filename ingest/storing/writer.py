@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 GROUP_EVENTS = 2000  # enough to share a commit, few enough to keep its wait short
 SHARED_EVENTS = 500  # smaller groups take turns: while one is stored, the next grows, which costs less
 STORE_SECONDS = 8.0  # after which a device is told to retry; a commit in progress may still succeed
-TURN_SECONDS = 1.0  # that a group waits for its turn: the group before may be stuck on a dead connection
+TURN_SECONDS = 1.0  # how long a group waits for its turn: the group before may be stuck on a dead connection
 IDLE_SECONDS = 5.0  # after which a writer gives its connection back
 
 NEVER = datetime.min.replace(tzinfo=UTC)
