@@ -223,7 +223,7 @@ def test_a_provisioning_key_is_revoked_by_a_post(admin_client, provisioning_key,
 
 
 def test_a_used_up_provisioning_key_can_still_be_revoked(admin_client, provisioning_key):
-    """A device that was registered with it could still repeat its registration."""
+    """A device registered with it could still repeat its registration."""
     ProvisioningKey.objects.update(use_count=1)
     url = reverse("admin:devices_provisioningkey_revoke", args=[provisioning_key.pk])
     assert url in admin_client.get(page_of(provisioning_key)).text

@@ -25,7 +25,7 @@ MAX_BYTES = 5 * 1024 * 1024
 
 
 def with_value(value: str, name: str = "message", kind: str = "log") -> bytes:
-    """The example of `kind` with the JSON `value` as its field `name`, replaced or added."""
+    """The example of `kind` with its field `name`, existing or new, set to the JSON `value`."""
     event = json.loads(EXAMPLES[kind])
     event["data"][name] = "VALUE"
     return json.dumps([event]).replace('"VALUE"', value).encode()
@@ -275,7 +275,7 @@ FRAMES = {
 
 @pytest.mark.parametrize("name", FRAMES)
 def test_a_bad_frame_does_not_affect_other_sockets(the_server, transactional_db, tenant, log_in, name):
-    """This ignores tracebacks, because uvicorn prints one for text that is not UTF-8, and closes that socket."""
+    """Tracebacks are ignored, because uvicorn prints one for text that is not UTF-8, and closes that socket."""
     cookie = log_in(tenant)
     with the_server.socket(cookie) as other, the_server.socket(cookie) as bad:
         bad.socket.sendall(FRAMES[name])

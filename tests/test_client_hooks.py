@@ -1,4 +1,4 @@
-"""Programs that report through a hook: what they send with our files in docs/clients/, and what a refusal does."""
+"""Programs that report by a hook: what they send with our files in docs/clients/, and how they handle a refusal."""
 
 import json
 import os

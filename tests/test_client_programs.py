@@ -1,4 +1,4 @@
-"""Larger programs: what they send with our files in docs/clients/, and what a refusal does."""
+"""Larger programs: what they send with our files in docs/clients/, and how they handle a refusal."""
 
 import json
 import os

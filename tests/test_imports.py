@@ -38,7 +38,7 @@ def imported(source: str) -> set[str]:
 
 
 @pytest.mark.parametrize("room", [room for room in (*FLOORS, *APART) if (ROOT / room).exists()])
-def test_a_room_imports_only_those_below_it(room):
+def test_a_room_imports_only_the_rooms_below_it(room):
     below = set(FLOORS[: FLOORS.index(room)]) if room in FLOORS else set()
     modules = list((ROOT / room).rglob("*.py"))
     assert modules
