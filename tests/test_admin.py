@@ -1,4 +1,4 @@
-"""The staff's pages."""
+"""The admin: its lists, its front page, and the pages of tenants, devices and alerts."""
 
 import re
 from datetime import timedelta
@@ -34,11 +34,11 @@ def test_every_list_opens(admin_client, name, device_key, store, make_alert):
 @pytest.mark.parametrize(
     "name", [name for name in LISTS if not name.startswith(("ingest", "alerts", "devices_devicek"))]
 )
-def test_what_is_ours_to_make_has_a_form(admin_client, name):
+def test_every_model_that_staff_can_add_has_a_form(admin_client, name):
     assert admin_client.get(reverse(f"admin:{name}_add")).status_code == 200
 
 
-def test_every_page_of_one_object_opens(admin_client, device_key, store, make_alert):
+def test_every_change_and_history_page_opens(admin_client, device_key, store, make_alert):
     event = store()[0]
     device = device_key.device
     for row in (
@@ -55,7 +55,7 @@ def test_every_page_of_one_object_opens(admin_client, device_key, store, make_al
         assert admin_client.get(history).status_code == 200
 
 
-def test_the_front_page_shows_what_is_going_on(admin_client, device_key, make_alert, store):
+def test_the_front_page_shows_current_figures_and_alerts(admin_client, device_key, make_alert, store):
     Device.objects.update(last_seen_at=timezone.now())
     make_alert(severity="critical")
     make_alert(severity="low")
@@ -70,7 +70,7 @@ def test_the_front_page_shows_what_is_going_on(admin_client, device_key, make_al
     assert len(rows_shown(admin_client.get(figures["Open alerts, high or critical"].url))) == 1
 
 
-def test_the_front_page_shows_only_what_one_may_look_at(staff):
+def test_the_front_page_shows_only_what_the_user_may_view(staff):
     response = staff().get(reverse("admin:index"))
     assert response.context["figures"] == []
     assert "Newest alerts" not in response.text
@@ -79,18 +79,18 @@ def test_the_front_page_shows_only_what_one_may_look_at(staff):
 # Tenants and devices
 
 
-def test_tenants_and_devices_are_never_deleted(admin_client, device_key):
+def test_tenants_and_devices_cannot_be_deleted(admin_client, device_key):
     for row in (device_key.device, device_key.device.tenant):
         assert admin_client.post(page_of(row).replace("/change/", "/delete/"), {"post": "yes"}).status_code == 403
     assert Device.objects.exists()
 
 
-def test_tenants_are_found_by_module(admin_client, make_tenant):
+def test_tenants_can_be_found_by_module(admin_client, make_tenant):
     backup, _ = make_tenant(backup_enabled=True), make_tenant(vpn_enabled=True)
     assert rows_shown(admin_client.get(list_of(Tenant), {"module": "backup"})) == [backup.pk]
 
 
-def test_devices_are_found_by_whether_they_are_online(admin_client, tenant):
+def test_devices_can_be_found_by_whether_they_are_online(admin_client, tenant):
     now = timezone.now()
     seen = {"yes": now, "no": now - timedelta(hours=1), "never": None}
     devices = {
@@ -101,7 +101,7 @@ def test_devices_are_found_by_whether_they_are_online(admin_client, tenant):
         assert rows_shown(admin_client.get(list_of(Device), {"online": answer})) == [device.pk]
 
 
-def test_a_device_counts_the_keys_it_can_use(admin_client, device_key):
+def test_the_list_of_devices_counts_their_usable_keys(admin_client, device_key):
     DeviceKey.objects.issue(device_key.device)
     DeviceKey.objects.issue(device_key.device)[0].revoke()
     DeviceKey.objects.issue(device_key.device, timezone.now() - timedelta(days=1))
@@ -110,13 +110,13 @@ def test_a_device_counts_the_keys_it_can_use(admin_client, device_key):
     assert shown == {device_key.device_id: 2, keyless.pk: 0}
 
 
-def test_a_device_stays_with_its_tenant(admin_client, device_key, make_tenant):
+def test_a_device_cannot_be_moved_to_another_tenant(admin_client, device_key, make_tenant):
     device = device_key.device
     admin_client.post(page_of(device), {"name": "renamed", "tenant": make_tenant().pk})
     assert Device.objects.values_list("name", "tenant").get() == ("renamed", device.tenant_id)
 
 
-def test_staff_see_the_tenants_they_are_members_of_and_no_other(staff, make_tenant, device_key, store, make_alert):
+def test_staff_see_only_the_tenants_they_are_members_of(staff, make_tenant, device_key, store, make_alert):
     event, alert, other = store()[0], make_alert(), make_tenant()
     codes = ("tenant", "device", "devicekey", "securityalert", "ingestevent", "ingestbatch")
     permissions = [f"view_{code}" for code in codes]
@@ -129,7 +129,7 @@ def test_staff_see_the_tenants_they_are_members_of_and_no_other(staff, make_tena
         assert insider.get(page_of(row)).status_code == 200
 
 
-def test_staff_cannot_add_a_device_to_a_tenant_of_others(staff, make_tenant):
+def test_staff_cannot_add_a_device_to_a_tenant_they_are_not_members_of(staff, make_tenant):
     mine, other = make_tenant(), make_tenant()
     client = staff("add_device", "view_device", "view_tenant", tenants=(mine,))
     client.post(reverse("admin:devices_device_add"), {"tenant": other.pk, "name": "theirs"})
@@ -137,7 +137,7 @@ def test_staff_cannot_add_a_device_to_a_tenant_of_others(staff, make_tenant):
     assert [device.name for device in Device.objects.all()] == ["ours"]
 
 
-def test_who_adds_a_tenant_sees_it(staff):
+def test_staff_see_a_tenant_that_they_add(staff):
     client = staff("add_tenant", "view_tenant")
     client.post(reverse("admin:tenants_tenant_add"), {"name": "New", "slug": "new"})
     assert rows_shown(client.get(list_of(Tenant))) == [Tenant.objects.get().pk]
@@ -146,7 +146,7 @@ def test_who_adds_a_tenant_sees_it(staff):
 # Alerts
 
 
-def test_the_status_of_an_alert_is_all_that_can_be_changed(admin_client, make_alert):
+def test_only_the_status_of_an_alert_can_be_changed(admin_client, make_alert):
     alert = make_alert()
     admin_client.post(page_of(alert), {"status": "acknowledged", "title": "Nothing", "severity": "info"})
     alert.refresh_from_db()
@@ -158,7 +158,7 @@ def test_the_status_of_an_alert_is_all_that_can_be_changed(admin_client, make_al
 @pytest.mark.parametrize(
     ("action", "status"), [("acknowledge", "acknowledged"), ("resolve", "resolved"), ("reopen", "open")]
 )
-def test_alerts_are_triaged_together(admin_client, make_alert, action, status):
+def test_alerts_can_be_triaged_in_bulk(admin_client, make_alert, action, status):
     alerts = [make_alert(status="acknowledged" if action == "reopen" else "open") for _ in range(3)]
     chosen = [alert.pk for alert in alerts[:2]]
     admin_client.post(list_of(SecurityAlert), {"action": action, "_selected_action": chosen})
@@ -166,7 +166,7 @@ def test_alerts_are_triaged_together(admin_client, make_alert, action, status):
     assert LogEntry.objects.filter(object_id__in=chosen, change_message__contains=status).count() == 2
 
 
-def test_alerts_are_triaged_only_with_the_permission(staff, make_alert):
+def test_alerts_can_be_triaged_only_with_the_permission(staff, make_alert):
     alert = make_alert()
     client = staff("view_securityalert", tenants=(alert.tenant,))
     client.post(list_of(SecurityAlert), {"action": "resolve", "_selected_action": [alert.pk]})
@@ -175,7 +175,7 @@ def test_alerts_are_triaged_only_with_the_permission(staff, make_alert):
     assert alert.status == "open"
 
 
-def test_alerts_are_found_by_title_address_severity_and_status(admin_client, make_alert):
+def test_alerts_can_be_found_by_title_address_severity_and_status(admin_client, make_alert):
     found = make_alert(title="Brute force", source_ip="192.0.2.7", severity="critical", status="resolved")
     make_alert()
     for query in ({"q": "brute"}, {"q": "192.0.2"}, {"severity__exact": "critical"}, {"status__exact": "resolved"}):

@@ -30,7 +30,7 @@ def test_events_and_batches_are_read_only(admin_client, store):
     assert IngestEvent.objects.values_list("kind", flat=True).get() == "log"
 
 
-def test_hostile_data_is_text_on_a_page(admin_client, store, make_alert):
+def test_hostile_data_is_escaped_on_every_page(admin_client, store, make_alert):
     event = store(data=HOSTILE)[0]
     alert = make_alert(title=HOSTILE["message"], description=HOSTILE["message"])
     for address in (page_of(event), list_of(event), page_of(alert), list_of(alert)):
@@ -39,7 +39,7 @@ def test_hostile_data_is_text_on_a_page(admin_client, store, make_alert):
         assert "&lt;/pre&gt;&lt;script&gt;alert" in text
 
 
-def test_the_page_of_an_event_shows_its_data_readably(admin_client, store):
+def test_the_page_of_an_event_shows_readable_data(admin_client, store):
     assert "Zürich" in admin_client.get(page_of(store(data=HOSTILE)[0])).text
 
 
@@ -63,7 +63,7 @@ def test_rows_whose_device_and_tenant_are_gone_are_still_shown(admin_client, sto
             assert "#876543 (gone)" in response.text
 
 
-def test_the_events_of_a_batch_are_one_link_away(admin_client, store):
+def test_the_page_of_a_batch_links_to_its_events(admin_client, store):
     store(3)
     events = store(4)
     store(2)
@@ -71,7 +71,7 @@ def test_the_events_of_a_batch_are_one_link_away(admin_client, store):
     assert rows_shown(admin_client.get(link)) == [event.pk for event in reversed(events)]
 
 
-def test_the_events_of_a_batch_are_found_far_back(admin_client, store, monkeypatch):
+def test_the_events_of_an_old_batch_can_be_found(admin_client, store, monkeypatch):
     monkeypatch.setattr("ingest.admin.NEARBY_IDS", 20)
     monkeypatch.setattr(bounded, "MAX_SEARCHED_ROWS", 20)
     batches = [store(7)[0].batch for _ in range(30)]
@@ -79,7 +79,7 @@ def test_the_events_of_a_batch_are_found_far_back(admin_client, store, monkeypat
         assert len(rows_shown(admin_client.get(list_of(IngestEvent), {"batch": batch.pk}))) == 7
 
 
-def test_events_are_found_by_the_time_they_came(admin_client, store, monkeypatch):
+def test_events_can_be_found_by_the_time_they_were_received(admin_client, store, monkeypatch):
     start = timezone.now().replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=40)
     days = [store(received_at=start + timedelta(days=day))[0].pk for day in range(20)]
     monkeypatch.setattr(bounded, "MAX_SEARCHED_ROWS", 10)
@@ -107,12 +107,12 @@ def test_events_are_found_by_the_time_they_came(admin_client, store, monkeypatch
         {"_facets": "True"},
     ],
 )
-def test_nonsense_in_the_address_is_no_crash(admin_client, store, query):
+def test_nonsense_in_the_query_string_does_not_crash_the_list(admin_client, store, query):
     store()
     assert admin_client.get(list_of(IngestEvent), query, follow=True).status_code == 200
 
 
-def test_a_filter_looks_through_the_newest_rows_and_says_so(admin_client, store, monkeypatch):
+def test_a_filter_searches_only_the_newest_rows_and_says_so(admin_client, store, monkeypatch):
     monkeypatch.setattr(bounded, "MAX_SEARCHED_ROWS", 5)
     old, new = store(3, kind="telemetry"), store(5)
     response = admin_client.get(list_of(IngestEvent), {"kind__exact": "telemetry"})
@@ -139,7 +139,7 @@ def test_nothing_is_counted_or_sorted_without_a_bound(admin_client, store, make_
         assert "COUNT(" not in sql or f" LIMIT {bounded.MAX_COUNTED_ROWS + 1})" in sql, sql
 
 
-def test_a_list_counts_to_its_bound_and_says_that_there_are_more(admin_client, store, monkeypatch):
+def test_a_list_counts_up_to_its_bound_and_says_that_there_are_more(admin_client, store, monkeypatch):
     monkeypatch.setattr(bounded, "MAX_COUNTED_ROWS", 60)
     store(70)
     response = admin_client.get(list_of(IngestEvent))
@@ -149,7 +149,7 @@ def test_a_list_counts_to_its_bound_and_says_that_there_are_more(admin_client, s
 
 
 @pytest.mark.parametrize("model", [IngestEvent, IngestBatch, SecurityAlert, Device, DeviceKey, Tenant])
-def test_a_list_asks_no_more_questions_for_more_rows(
+def test_a_list_makes_no_more_queries_for_more_rows(
     admin_client, model, store, make_alert, make_key, django_assert_max_num_queries
 ):
     def add():

@@ -26,7 +26,7 @@ def key_url(key: DeviceKey, verb: str) -> str:
     return reverse(f"admin:devices_devicekey_{verb}", args=[key.pk])
 
 
-def test_a_plaintext_is_in_the_answer_to_the_post_and_nowhere_afterwards(admin_client, tenant):
+def test_a_plaintext_is_shown_only_in_the_response_to_the_post(admin_client, tenant):
     device = Device.objects.create(tenant=tenant, name="press")
     assert not PLAINTEXT.search(admin_client.get(issue_url(device)).text)
     response = admin_client.post(issue_url(device))
@@ -51,13 +51,13 @@ def test_the_key_comes_with_a_command_that_sends_a_first_event(admin_client, dev
     assert "curl -i http://testserver/v1/ingest" in response.text
 
 
-def test_a_key_may_be_given_an_end(admin_client, tenant):
+def test_a_key_can_be_given_an_expiry_time(admin_client, tenant):
     device = Device.objects.create(tenant=tenant, name="press")
     admin_client.post(issue_url(device), {"expires_at": "2100-01-01T12:00"})
     assert DeviceKey.objects.get().expires_at.isoformat() == "2100-01-01T12:00:00+00:00"
 
 
-def test_a_key_that_has_expired_already_is_not_issued(admin_client, tenant):
+def test_a_key_that_would_already_be_expired_is_not_issued(admin_client, tenant):
     device = Device.objects.create(tenant=tenant, name="press")
     response = admin_client.post(issue_url(device), {"expires_at": "2001-01-01T12:00"})
     assert "Choose a time in the future" in response.text
@@ -76,12 +76,12 @@ def test_who_did_what_to_a_key_is_logged_with_its_prefix(admin_client, device_ke
     assert {log.user.username for log in LogEntry.objects.all()} == {"admin"}
 
 
-def test_a_new_device_leads_to_its_first_key(admin_client, tenant):
+def test_adding_a_device_leads_to_issuing_its_first_key(admin_client, tenant):
     response = admin_client.post(reverse("admin:devices_device_add"), {"tenant": tenant.pk, "name": "press"})
     assert response.url == issue_url(Device.objects.get())
 
 
-def test_to_ask_for_a_revocation_changes_nothing(admin_client, device_key):
+def test_opening_the_revoke_or_rotate_page_changes_nothing(admin_client, device_key):
     assert admin_client.get(key_url(device_key, "revoke")).status_code == 200
     assert admin_client.get(key_url(device_key, "rotate")).status_code == 200
     device_key.refresh_from_db()
@@ -98,7 +98,7 @@ def test_a_key_is_revoked_by_a_post(admin_client, device_key):
 
 
 @pytest.mark.parametrize(("hours", "state"), [(0, "expired"), (24, "active")])
-def test_a_rotated_key_stays_good_for_the_overlap(admin_client, device_key, hours, state):
+def test_a_rotated_key_stays_valid_for_the_overlap(admin_client, device_key, hours, state):
     response = admin_client.post(key_url(device_key, "rotate"), {"overlap": hours})
     device_key.refresh_from_db()
     assert device_key.state == state
@@ -108,13 +108,13 @@ def test_a_rotated_key_stays_good_for_the_overlap(admin_client, device_key, hour
 
 
 @pytest.mark.parametrize("overlap", ["", "-1", "x", "1000000000000"])
-def test_an_overlap_that_is_none_is_refused(admin_client, device_key, overlap):
+def test_an_invalid_overlap_is_refused(admin_client, device_key, overlap):
     assert admin_client.post(key_url(device_key, "rotate"), {"overlap": overlap}).status_code == 200
     assert DeviceKey.objects.count() == 1
 
 
 @pytest.mark.parametrize("verb", ["rotate", "revoke"])
-def test_what_is_over_is_said_to_be_over(admin_client, device_key, verb):
+def test_a_revoked_key_is_reported_as_already_revoked(admin_client, device_key, verb):
     device_key.revoke()
     for send in (admin_client.get, admin_client.post):
         response = send(key_url(device_key, verb), follow=True)
@@ -123,7 +123,7 @@ def test_what_is_over_is_said_to_be_over(admin_client, device_key, verb):
 
 
 @pytest.mark.parametrize("pk", ["0", "x", "9" * 30, "²"])
-def test_a_key_or_device_that_is_not_there_is_no_crash(admin_client, pk):
+def test_a_key_or_device_that_does_not_exist_crashes_no_page(admin_client, pk):
     for address in (f"/admin/devices/devicekey/{pk}/revoke/", f"/admin/devices/device/{pk}/issue-key/"):
         response = admin_client.get(address, follow=True)
         assert response.status_code == 200
@@ -131,7 +131,7 @@ def test_a_key_or_device_that_is_not_there_is_no_crash(admin_client, pk):
 
 
 @pytest.mark.parametrize("permissions", [[], ["view_device", "view_devicekey", "change_device"]])
-def test_keys_are_not_for_staff_without_the_permission(staff, device_key, permissions):
+def test_staff_without_the_permission_cannot_manage_keys(staff, device_key, permissions):
     client = staff(*permissions, tenants=(device_key.device.tenant,))
     for address in (issue_url(device_key.device), key_url(device_key, "rotate"), key_url(device_key, "revoke")):
         assert client.get(address).status_code == 403
@@ -141,7 +141,7 @@ def test_keys_are_not_for_staff_without_the_permission(staff, device_key, permis
     assert DeviceKey.objects.count() == 1
 
 
-def test_keys_are_not_changed_without_a_csrf_token(admin_user, device_key):
+def test_keys_cannot_be_changed_without_a_csrf_token(admin_user, device_key):
     client = Client(enforce_csrf_checks=True)
     client.force_login(admin_user)
     assert client.post(key_url(device_key, "revoke")).status_code == 403
@@ -149,7 +149,7 @@ def test_keys_are_not_changed_without_a_csrf_token(admin_user, device_key):
     assert DeviceKey.objects.usable().count() == 1
 
 
-def test_keys_are_revoked_together_from_their_list(admin_client, make_key):
+def test_keys_can_be_revoked_in_bulk_from_their_list(admin_client, make_key):
     keys = [make_key()[0] for _ in range(3)]
     selected = {"action": "revoke_selected", "_selected_action": [key.pk for key in keys[:2]]}
     admin_client.post(list_of(DeviceKey), selected)
@@ -158,7 +158,7 @@ def test_keys_are_revoked_together_from_their_list(admin_client, make_key):
     }  # fmt: skip
 
 
-def test_keys_are_found_by_their_state(admin_client, make_key):
+def test_keys_can_be_found_by_state(admin_client, make_key):
     active, _ = make_key()
     expired, _ = make_key(expires_at=timezone.now() - timedelta(seconds=1))
     revoked, _ = make_key()
@@ -167,7 +167,7 @@ def test_keys_are_found_by_their_state(admin_client, make_key):
         assert rows_shown(admin_client.get(list_of(DeviceKey), {"state": key.state})) == [key.pk]
 
 
-def test_keys_are_not_made_or_edited_by_a_form(admin_client, device_key):
+def test_keys_cannot_be_created_or_edited_with_a_form(admin_client, device_key):
     assert admin_client.get(reverse("admin:devices_devicekey_add")).status_code == 403
     assert admin_client.post(page_of(device_key), {"prefix": "x"}).status_code == 403
 
@@ -207,7 +207,7 @@ def test_a_provisioning_key_is_shown_once_with_a_command_that_registers(admin_cl
 @pytest.mark.parametrize(
     "wrong", [{"usage_limit": 0}, {"label": ""}, {"expires_at_0": "2001-01-01", "expires_at_1": "12:00"}]
 )
-def test_a_provisioning_key_that_would_be_of_no_use_is_not_made(admin_client, tenant, wrong):
+def test_a_provisioning_key_that_would_be_useless_is_not_created(admin_client, tenant, wrong):
     form = {"tenant": tenant.pk, "label": "Hall 3", "usage_limit": 5} | wrong
     assert admin_client.post(reverse("admin:devices_provisioningkey_add"), form).context["errors"]
     assert not ProvisioningKey.objects.exists()
@@ -222,8 +222,8 @@ def test_a_provisioning_key_is_revoked_by_a_post(admin_client, provisioning_key,
     assert f"{provisioning_key} is already revoked" in admin_client.post(url, follow=True).text
 
 
-def test_a_provisioning_key_that_is_used_up_can_be_revoked_too(admin_client, provisioning_key):
-    """A device that it has registered may still ask with it again."""
+def test_a_used_up_provisioning_key_can_still_be_revoked(admin_client, provisioning_key):
+    """A device registered with it could still repeat its registration."""
     ProvisioningKey.objects.update(use_count=1)
     url = reverse("admin:devices_provisioningkey_revoke", args=[provisioning_key.pk])
     assert url in admin_client.get(page_of(provisioning_key)).text
@@ -231,7 +231,7 @@ def test_a_provisioning_key_that_is_used_up_can_be_revoked_too(admin_client, pro
     assert ProvisioningKey.objects.get().state == "revoked"
 
 
-def test_provisioning_keys_are_found_by_their_state(admin_client, tenant):
+def test_provisioning_keys_can_be_found_by_state(admin_client, tenant):
     issue = ProvisioningKey.objects.issue
     keys = {state: issue(tenant, state)[0] for state in ProvisioningKey.STATES}
     keys["revoked"].revoke()
@@ -245,7 +245,7 @@ def test_provisioning_keys_are_found_by_their_state(admin_client, tenant):
         assert rows_shown(found) == [key.pk], state
 
 
-def test_a_provisioning_key_leads_to_its_devices(admin_client, provisioning_key, make_key, tenant):
+def test_a_provisioning_key_links_to_its_devices(admin_client, provisioning_key, make_key, tenant):
     make_key(tenant)
     device = Device.objects.create(tenant=tenant, name="came by it", registered_with=provisioning_key)
     page = admin_client.get(page_of(provisioning_key)).text
@@ -255,7 +255,7 @@ def test_a_provisioning_key_leads_to_its_devices(admin_client, provisioning_key,
     assert page_of(provisioning_key) in admin_client.get(page_of(device)).text
 
 
-def test_staff_make_provisioning_keys_for_their_own_tenants_alone(staff, make_tenant, provisioning_key):
+def test_staff_can_create_provisioning_keys_only_for_their_own_tenants(staff, make_tenant, provisioning_key):
     mine = make_tenant()
     client = staff("add_provisioningkey", "view_provisioningkey", "change_provisioningkey", tenants=(mine,))
     form = {"tenant": provisioning_key.tenant.pk, "label": "Hall 3", "usage_limit": 1}

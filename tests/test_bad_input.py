@@ -1,4 +1,4 @@
-"""What must never be taken, and never be a fault of ours: no answer is a 500, nothing hangs, nothing is stored."""
+"""Bad input is never accepted and never causes a fault: no answer is a 500, nothing hangs, nothing is stored."""
 
 import gzip
 import json
@@ -25,7 +25,7 @@ MAX_BYTES = 5 * 1024 * 1024
 
 
 def with_value(value: str, name: str = "message", kind: str = "log") -> bytes:
-    """The example of `kind` with this JSON in place of a field, or beside its fields."""
+    """The example of `kind` with its field `name`, existing or new, set to the JSON `value`."""
     event = json.loads(EXAMPLES[kind])
     event["data"][name] = "VALUE"
     return json.dumps([event]).replace('"VALUE"', value).encode()
@@ -36,23 +36,23 @@ def with_timestamp(value: str) -> bytes:
 
 
 BODIES = {
-    "NUL in a text": with_value(r'"a\u0000b"'),
+    "NUL in a string": with_value(r'"a\u0000b"'),
     "NUL in an unknown field": with_value(r'"a\u0000b"', "other"),
     "NUL in a name": with_value('1, "a\\u0000b": 2'),
-    "NUL as a byte": GOOD.replace(b"line", b"li\x00ne"),
+    "a raw NUL byte": GOOD.replace(b"line", b"li\x00ne"),
     "a lone surrogate": with_value(r'"\ud800"'),
     "a lone surrogate in a name": with_value(r'"x", "\udfff": 2'),
     "a lone surrogate deep in an unknown field": with_value(r'[{"a": ["\ud83d"]}]', "other"),
-    "a surrogate as bytes": with_value('"x"').replace(b'"x"', b'"\xed\xa0\x80"'),
+    "a surrogate in UTF-8": with_value('"x"').replace(b'"x"', b'"\xed\xa0\x80"'),
     "invalid UTF-8": GOOD.replace(b"line", b"li\xffne"),
     "overlong UTF-8": GOOD.replace(b"line", b"li\xc0\xafne"),
     "UTF-16": GOOD.decode().encode("utf-16"),
-    "UTF-32 without a mark": GOOD.decode().encode("utf-32-le"),
-    "a byte-order mark alone": b"\xef\xbb\xbf",
+    "UTF-32 without a byte-order mark": GOOD.decode().encode("utf-32-le"),
+    "only a byte-order mark": b"\xef\xbb\xbf",
     "NaN": with_value("NaN", "cpu_percent", "telemetry"),
     "Infinity": with_value("-Infinity", "other"),
-    "a number beyond all numbers": with_value("1e999", "cpu_percent", "telemetry"),
-    "the same in an unknown field": with_value("1e999", "other"),
+    "a number too large for a float": with_value("1e999", "cpu_percent", "telemetry"),
+    "a number too large for a float, in an unknown field": with_value("1e999", "other"),
     "an integer of 5,000 digits": with_value("9" * 5000, "other"),
     "an integer beyond 64 bits": with_value("9223372036854775808", "rx_bytes", "telemetry"),
     "100,000 levels of arrays": b"[" * 100_000 + b"]" * 100_000,
@@ -60,21 +60,21 @@ BODIES = {
     "deep data": with_value("[" * 5000 + "]" * 5000, "other"),
     "null in the array": b"[null]",
     "an array in the array": b"[[]]",
-    "text behind the end": GOOD + b"x",
+    "text after the end": GOOD + b"x",
     "two arrays": GOOD + GOOD,
-    "a comma too many": GOOD[:-1] + b",]",
+    "a trailing comma": GOOD[:-1] + b",]",
     "a comment": b"[/* none */]",
     "single quotes": GOOD.replace(b'"', b"'"),
     "true for a number": with_value("true", "cpu_percent", "telemetry"),
     "true for an integer": with_value("false", "rx_bytes", "telemetry"),
-    "a text for a number": with_value('"12"', "memory_percent", "telemetry"),
+    "a string for a number": with_value('"12"', "memory_percent", "telemetry"),
     "port 65536": with_value("[65536]", "open_ports", "discovery"),
     "port -1": with_value("[-1]", "open_ports", "discovery"),
     "port 1.5": with_value("[1.5]", "open_ports", "discovery"),
-    "an IPv6 with a zone": with_value('"fe80::1%eth0"', "ip", "discovery"),
-    "an IPv4 of five parts": with_value('"1.2.3.4.5"', "source_ip", "security_alert"),
+    "an IPv6 address with a zone": with_value('"fe80::1%eth0"', "ip", "discovery"),
+    "an IPv4 address with five parts": with_value('"1.2.3.4.5"', "source_ip", "security_alert"),
     "an address as a number": with_value("16909060", "source_ip", "security_alert"),
-    "the last of two names is bad": with_value('"x", "level": 5'),
+    "the last of two duplicate names is bad": with_value('"x", "level": 5'),
     "no kind": b'[{"timestamp": "2026-06-06T10:00:00Z", "data": {}}]',
     "an unhashable kind": b'[{"kind": ["log"], "timestamp": "2026-06-06T10:00:00Z", "data": {}}]',
     "data as an array": b'[{"kind": "log", "timestamp": "2026-06-06T10:00:00Z", "data": []}]',
@@ -89,7 +89,7 @@ TIMESTAMPS = [
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_a_bad_body_is_400_also_where_it_is_lenient(server, key, name, kept):
+def test_a_bad_body_is_400_and_even_lenient_handling_stores_nothing(server, key, name, kept):
     response = server.post(key, content=BODIES[name])
     assert (response.status_code, response.headers["Content-Type"]) == (400, "application/problem+json")
     lenient = server.post(key, content=BODIES[name], headers={"Prefer": "handling=lenient"})
@@ -99,24 +99,24 @@ def test_a_bad_body_is_400_also_where_it_is_lenient(server, key, name, kept):
 
 
 @pytest.mark.parametrize("timestamp", TIMESTAMPS)
-def test_a_timestamp_that_is_none_is_400(server, key, timestamp):
+def test_an_invalid_timestamp_is_400(server, key, timestamp):
     errors = assert_problem(server.post(key, content=with_timestamp(timestamp)), 400, "invalid_events")
     assert [(error["index"], error["field"]) for error in errors] == [(0, "timestamp")]
 
 
-BOMB = gzip.compress(b"[" + b" " * 2**30, 9)  # a megabyte
+BOMB = gzip.compress(b"[" + b" " * 2**30, 9)  # a megabyte that inflates to a gigabyte
 COMPRESSED = {
     "a bomb": (BOMB, 413),
     "a bomb in a bomb": (gzip.compress(BOMB), 400),
-    "a small one behind many empty ones": (gzip.compress(b"") * 10_000 + gzip.compress(b"[}"), 400),
-    "cut": (gzip.compress(GOOD)[:-9], 400),
-    "without its end": (gzip.compress(GOOD)[:-4], 400),
-    "nothing": (b"", 400),
+    "a bad member after many empty ones": (gzip.compress(b"") * 10_000 + gzip.compress(b"[}"), 400),
+    "truncated": (gzip.compress(GOOD)[:-9], 400),
+    "without its last four bytes": (gzip.compress(GOOD)[:-4], 400),
+    "empty": (b"", 400),
     "not gzip": (GOOD, 400),
     "deflate": (zlib.compress(GOOD), 400),
     "a wrong checksum": (gzip.compress(GOOD)[:-8] + b"\0" * 8, 400),
-    "text behind the end": (gzip.compress(GOOD) + b"x", 400),
-    "a second one cut": (gzip.compress(GOOD) + gzip.compress(GOOD)[:10], 400),
+    "text after the end": (gzip.compress(GOOD) + b"x", 400),
+    "a truncated second member": (gzip.compress(GOOD) + gzip.compress(GOOD)[:10], 400),
 }
 
 
@@ -129,19 +129,19 @@ def test_a_bad_compressed_body_is_refused(server, key, name):
 
 
 def exchange(server, head: str, body: bytes = b"") -> bytes:
-    """What the server answers to bytes as they are."""
+    """The server's answer to these raw bytes."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=15) as connection:
         connection.sendall(f"POST /v1/ingest HTTP/1.1\r\nHost: localhost\r\n{head}\r\n".encode("latin1") + body)
         return connection.recv(65536)
 
 
-def test_lengths_that_are_not_true(server, key):
+def test_false_lengths_are_refused(server, key):
     given = f"X-Device-Key: {key}\r\nContent-Type: application/json\r\n"
     assert exchange(server, f"{given}Content-Length: 300000000\r\n").startswith(b"HTTP/1.1 413 ")
     assert exchange(server, f"{given}Content-Length: 99999999999999999999999\r\n")[9:10] == b"4"
     assert exchange(server, f"{given}Content-Length: -1\r\n", GOOD)[9:10] == b"4"
     assert exchange(server, f"{given}Content-Length: 5\r\nContent-Length: 6\r\n", GOOD)[9:10] == b"4"
-    # What is more than was declared is another request, and no good one.
+    # The bytes beyond the declared length are taken for another request, which is malformed.
     assert exchange(server, f"{given}Content-Length: {len(GOOD) - 1}\r\n", GOOD)[9:10] == b"4"
     assert exchange(server, f"{given}Transfer-Encoding: chunked\r\n", b"zz\r\n")[9:10] == b"4"
     assert not IngestBatch.objects.exists()
@@ -164,7 +164,7 @@ def test_lengths_that_are_not_true(server, key):
         "Cookie: X-Device-Key={key}",
     ],
 )
-def test_a_key_that_is_not_a_key_is_401(server, key, header):
+def test_a_malformed_or_misplaced_key_is_401(server, key, header):
     head = header.replace("{key}", key) + f"\r\nContent-Type: application/json\r\nContent-Length: {len(GOOD)}\r\n"
     assert exchange(server, head, GOOD).startswith(b"HTTP/1.1 401 ")
     assert not IngestBatch.objects.exists()
@@ -177,7 +177,7 @@ def test_a_header_of_a_megabyte_is_refused(server, key, name):
     head = f"{name}: {'x' * 2**20}\r\nX-Device-Key: {key}\r\nContent-Type: application/json\r\nContent-Length: 2\r\n"
     try:
         answer = exchange(server, head, b"[]")
-    except ConnectionError:  # it did not even read it
+    except ConnectionError:  # the server closed the connection without reading it
         answer = b"HTTP/1.1 4"
     assert answer[:10] in (b"HTTP/1.1 4", b"HTTP/1.1 2", b"")
     assert server.post(key, content=GOOD).status_code == 204
@@ -213,7 +213,7 @@ LISTS = {
 
 
 @pytest.mark.parametrize("name", LISTS)
-def test_nonsense_in_a_list_of_the_admin_is_no_fault(admin, server, key, name):
+def test_nonsense_in_an_admin_list_causes_no_server_error(admin, server, key, name):
     server.post(key, content=b"[{")
     server.post(key, content=GOOD)
     url = reverse(f"admin:{name}_changelist")
@@ -226,7 +226,7 @@ def test_nonsense_in_a_list_of_the_admin_is_no_fault(admin, server, key, name):
         assert admin.get(page).status_code < 500, value
 
 
-def test_nonsense_at_the_pages_and_addresses_is_no_fault(server, admin):
+def test_nonsense_in_forms_and_urls_causes_no_server_error(server, admin):
     for value in NONSENSE:
         for url in ("/alerts/", "/login/", "/", "/healthz"):
             assert admin.get(url, {"next": value, "tenant": value, "page": value}).status_code < 500
@@ -237,14 +237,14 @@ def test_nonsense_at_the_pages_and_addresses_is_no_fault(server, admin):
             assert connection.recv(100)[9:10] in (b"2", b"3", b"4", b"")
 
 
-def test_pages_take_no_body_of_any_size(server, key):
-    """Django would put it on the disk, all of it, before a page may look at it."""
+def test_pages_refuse_large_and_unbounded_bodies(server, key):
+    """Django would write the whole body to disk before a view could check it."""
     for path, head, answer in (
         ("/login/", "Content-Length: 300000000", b"413"),
         ("/admin/login/", "Content-Length: 2621441", b"413"),
         ("/v1/other", "Content-Length: " + "9" * 18, b"413"),
         ("/login/", "Transfer-Encoding: chunked", b"411"),
-        ("/login/", "Content-Length: 0", b"403"),  # as ever: no CSRF token
+        ("/login/", "Content-Length: 0", b"403"),  # as usual, for lack of a CSRF token
     ):
         with socket.create_connection(("127.0.0.1", server.port), timeout=15) as connection:
             connection.sendall(f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{head}\r\n\r\n".encode())
@@ -254,7 +254,7 @@ def test_pages_take_no_body_of_any_size(server, key):
 
 
 def masked(opcode: int, payload: bytes) -> bytes:
-    """A frame of a client (RFC 6455, section 5.2)."""
+    """A client's frame (RFC 6455, section 5.2)."""
     return struct.pack("!BBH", 0x80 | opcode, 0x80 | 126, len(payload)) + b"\0\0\0\0" + payload
 
 
@@ -265,17 +265,17 @@ FRAMES = {
     "a long number": masked(1, b"9" * 50_000),
     "an object of another type": masked(1, b'{"type": ["ping"]}'),
     "binary": masked(2, b"\x00\x01"),
-    "an opcode that is none": masked(7, b""),
-    "a ping of too many bytes": masked(9, b"x" * 200),
-    "a close code that is none": masked(8, b"\x00\x01"),
-    "without a mask": b"\x81\x02{}",
-    "a length that lies": b"\x81\xff\x7f\xff\xff\xff\xff\xff\xff\xff\0\0\0\0",
+    "an undefined opcode": masked(7, b""),
+    "a ping with too many bytes": masked(9, b"x" * 200),
+    "an invalid close code": masked(8, b"\x00\x01"),
+    "unmasked": b"\x81\x02{}",
+    "a false length": b"\x81\xff\x7f\xff\xff\xff\xff\xff\xff\xff\0\0\0\0",
 }
 
 
 @pytest.mark.parametrize("name", FRAMES)
-def test_a_frame_that_means_nothing_hurts_nobody(the_server, transactional_db, tenant, log_in, name):
-    """Tracebacks are not looked for: uvicorn prints one for a text that is not UTF-8, and ends that socket."""
+def test_a_bad_frame_does_not_affect_other_sockets(the_server, transactional_db, tenant, log_in, name):
+    """Tracebacks are ignored, because uvicorn prints one for text that is not UTF-8, and closes that socket."""
     cookie = log_in(tenant)
     with the_server.socket(cookie) as other, the_server.socket(cookie) as bad:
         bad.socket.sendall(FRAMES[name])
@@ -283,6 +283,6 @@ def test_a_frame_that_means_nothing_hurts_nobody(the_server, transactional_db, t
 
 
 @pytest.mark.parametrize("since", ["-1", "1e3", "٣", "9" * 30, "%00", "%ff", "1&since=x", "", "0x1", " 1", "null"])
-def test_a_since_that_is_no_id_is_refused(server, tenant, log_in, since):
+def test_a_since_that_is_not_an_id_is_refused(server, tenant, log_in, since):
     with pytest.raises(InvalidStatus):
         server.socket(log_in(tenant), query=f"?since={since}")

@@ -61,14 +61,14 @@ def test_compressed_bodies_are_inflated(server, key, encoding):
 
 
 @pytest.mark.parametrize("encoding", ["br", "gzip, gzip", "snappy"])
-def test_other_encodings_are_415_and_told_what_is_taken(server, key, encoding):
+def test_other_encodings_are_415_with_the_supported_ones_listed(server, key, encoding):
     response = server.post(key, content=batch(), headers={"Content-Encoding": encoding})
     assert_problem(response, 415, "unsupported_content_encoding")
     assert response.headers["Accept-Encoding"] == "gzip, deflate, zstd"
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "zstd"])
-def test_damaged_and_cut_streams_are_400(server, key, encoding):
+def test_damaged_and_truncated_streams_are_400(server, key, encoding):
     whole = ENCODINGS[encoding](batch(50))
     for damaged in (b"", b"not compressed", whole[: len(whole) // 2], whole + b"rest"):
         response = server.post(key, content=damaged, headers={"Content-Encoding": encoding})
@@ -91,13 +91,13 @@ def test_the_limit_is_on_the_inflated_size_to_the_byte(server, key):
         assert server.post(key, content=compressed, headers={"Content-Encoding": "gzip"}).status_code == status
 
 
-def test_a_thousand_events_are_taken_and_one_more_is_413(server, key):
+def test_a_thousand_events_are_accepted_and_one_more_is_413(server, key):
     assert server.post(key, content=batch(1000)).status_code == 204
     assert_problem(server.post(key, content=batch(1001)), 413, "too_many_events")
     assert IngestEvent.objects.count() == 1000
 
 
-def test_limits_are_settings(start_server, transactional_db, key):
+def test_limits_can_be_set_in_the_environment(start_server, transactional_db, key):
     small = start_server(INGEST_MAX_EVENTS="2", INGEST_MAX_BYTES="1000")
     assert small.post(key, content=batch(2)).status_code == 204
     assert_problem(small.post(key, content=batch(3)), 413, "too_many_events")
@@ -105,7 +105,7 @@ def test_limits_are_settings(start_server, transactional_db, key):
     small.stop()
 
 
-def test_a_body_without_a_length_is_read_whole(server, key):
+def test_a_body_without_a_length_is_read_in_full(server, key):
     body = batch(100)
     parts = (body[start : start + 700] for start in range(0, len(body), 700))
     response = server.post(key, content=parts)
@@ -139,7 +139,7 @@ def test_a_declared_length_over_the_limit_is_413_before_a_byte_is_sent(server, k
     connection.close()
 
 
-def test_a_client_that_sends_all_of_too_much_still_reads_the_answer(server, key):
+def test_a_client_that_sends_an_oversized_body_to_its_end_can_still_read_the_answer(server, key):
     noise = random.Random(1).randbytes(6 * MAX_BYTES)
     assert_problem(server.post(key, content=noise), 413, "body_too_large")
 
@@ -153,7 +153,7 @@ def test_the_key_is_refused_before_the_body_is_read(server):
     connection.close()
 
 
-def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(server, key):
+def test_a_client_that_disconnects_mid_body_leaves_nothing_behind(server, key):
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.sendall(
             f"POST /v1/ingest HTTP/1.1\r\nHost: localhost\r\nX-Device-Key: {key}\r\n"
@@ -164,7 +164,7 @@ def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(server, key):
 
 
 @pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "Application/JSON"])
-def test_json_content_types_are_taken(server, key, content_type):
+def test_json_content_types_are_accepted(server, key, content_type):
     assert server.post(key, content=batch(), headers={"Content-Type": content_type}).status_code == 204
 
 
@@ -179,7 +179,7 @@ def test_a_byte_order_mark_is_ignored(server, key):
 
 
 @pytest.mark.parametrize("accept", ["text/html", "image/png", "*/*"])
-def test_what_the_client_would_like_to_read_does_not_matter(server, key, accept):
+def test_the_accept_header_does_not_matter(server, key, accept):
     assert server.post(key, content=batch(), headers={"Accept": accept}).status_code == 204
 
 
@@ -191,8 +191,8 @@ def test_the_number_of_values_is_bounded_in_small_bodies_too(server, key):
     assert_problem(server.post(key, content=body), 413, "too_many_values")
 
 
-async def test_of_a_refused_body_nothing_stays_in_memory(client, device_key):
-    """What a thread raises has a traceback that leads to the body: nothing must lead from there to what it raised."""
+async def test_a_refused_body_does_not_stay_in_memory(client, device_key):
+    """An exception from a thread must not form a cycle with its traceback, which would keep the body in memory."""
     body = zlib.compress(b" " * (MAX_BYTES + 1))
     gc.collect()
     gc.disable()
@@ -206,7 +206,7 @@ async def test_of_a_refused_body_nothing_stays_in_memory(client, device_key):
 
 
 def garbage() -> list[object]:
-    """What only the garbage collector would free."""
+    """The objects that only the garbage collector would free."""
     gc.set_debug(gc.DEBUG_SAVEALL)
     try:
         gc.collect()

@@ -27,10 +27,10 @@ QUIET = [
 @pytest.fixture(scope="module")
 def browser():
     if CHROMIUM is None and os.environ.get("BROWSER") == "required":
-        pytest.fail("Chromium must be installed here")
+        pytest.fail("BROWSER=required, but Chromium is not installed")
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed (Debian: chromium)")
-    # Playwright's loop runs in a thread of its own here, and Django would take ours for async code.
+    # Playwright's event loop runs in this thread, so Django would take the tests for async code.
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
@@ -41,7 +41,7 @@ def browser():
 
 @pytest.fixture
 def page(browser: Browser):
-    """A page on which an error of a script, or what the content security policy refuses, fails the test."""
+    """A page on which a script error, or a violation of the content security policy, fails the test."""
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     page = context.new_page()
     errors: list[str] = []
@@ -68,7 +68,7 @@ def log_in(page: Page, url: str, user: str = "ada", path: str = "/alerts/") -> N
 
 
 class Uplink:
-    """A TCP relay to the server that can be cut and mended, as a network can."""
+    """A TCP relay to the server that can be cut and restored, like a network."""
 
     def __init__(self, port: int) -> None:
         self.target, self.whole, self.sockets = port, True, []
@@ -100,7 +100,7 @@ class Uplink:
             return
 
     def say(self, data: bytes) -> None:
-        """Send what the server might, on every connection."""
+        """Send `data` to the client of every connection, as if it came from the server."""
         for client in self.sockets[::2]:
             with contextlib.suppress(OSError):
                 client.sendall(data)
@@ -160,7 +160,7 @@ def test_a_page_whose_socket_was_cut_says_so_and_catches_up(server, uplink, key,
     assert titles(page) == ["missed 2", "missed 1", "missed 0", "before"]
 
 
-def test_a_page_opened_late_shows_the_recent_past_newest_first(server, key, analyst, page):
+def test_a_page_opened_late_shows_recent_alerts_newest_first(server, key, analyst, page):
     for number in range(5):
         server.post(key, [alert(f"alert {number}")])
     log_in(page, server.url)
@@ -168,7 +168,7 @@ def test_a_page_opened_late_shows_the_recent_past_newest_first(server, key, anal
     assert titles(page) == [f"alert {number}" for number in (4, 3, 2, 1, 0)]
 
 
-def test_what_a_device_sends_stays_text(server, key, analyst, page):
+def test_what_a_device_sends_is_shown_as_plain_text(server, key, analyst, page):
     hostile = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
     log_in(page, server.url)
     server.post(key, [alert(hostile, description=hostile, source_ip="10.0.0.1")])
@@ -178,7 +178,7 @@ def test_what_a_device_sends_stays_text(server, key, analyst, page):
     assert "owned" not in page.title()
 
 
-def test_an_ended_session_is_said_in_place_of_silence(server, analyst, page):
+def test_a_page_says_that_its_session_has_ended(server, analyst, page):
     log_in(page, server.url)
     expect(page.locator("#socket-state")).to_have_attribute("data-state", "open")
     page.context.clear_cookies()
@@ -190,7 +190,7 @@ def test_an_ended_session_is_said_in_place_of_silence(server, analyst, page):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_fits_a_phone(server, key, analyst, browser, scheme):
+def test_a_page_fits_a_phone(server, key, analyst, browser, scheme):
     server.post(key, [alert("x" * 300, description="y" * 2000, source_ip="2001:db8::1", destination_ip="::1")])
     context = browser.new_context(viewport={"width": 360, "height": 740}, color_scheme=scheme)
     page = context.new_page()
@@ -221,9 +221,9 @@ def test_a_key_issued_in_the_admin_works_until_it_is_revoked_there(server, devic
     assert_problem(server.post(plaintext, [alert()]), 401, "invalid_device_key")
 
 
-def test_the_admin_works_under_its_policy(start_server, transactional_db, page, key, device_key):
-    """Its pages of each kind; the fixture sees what is refused."""
-    server = start_server()  # one that has not seen content types that other tests have deleted
+def test_the_admin_works_under_its_content_security_policy(start_server, transactional_db, page, key, device_key):
+    """Opens each kind of page. The `page` fixture fails the test if the policy blocks anything."""
+    server = start_server()  # a new one, which has not cached content types that other tests deleted
     get_user_model().objects.create_superuser("root", password="a good password")
     assert server.post(key, [log(), alert()]).status_code == 204
     assert server.post(key, [log(), {}]).status_code == 400
@@ -240,7 +240,7 @@ def test_the_admin_works_under_its_policy(start_server, transactional_db, page, 
     page.get_by_role("button", name="Issue the key").click()
     expect(page.locator("#plaintext")).to_contain_text("dvc_")
     page.get_by_role("button", name="Copy the key").click()
-    # The theme's own scripts run: its menu opens.
+    # The theme's own scripts run: its menu can be opened.
     page.locator("[x-on\\:click*='openUserLinks'], [x-on\\:click*='userLinks']").first.click()
 
 
@@ -255,7 +255,7 @@ def row(page: Page, title: str):
     return page.locator("#alerts .alert", has_text=re.compile(rf"{title}\b"))
 
 
-def test_what_is_critical_open_or_focused_stays_and_what_was_removed_is_counted(server, key, analyst, page):
+def test_critical_expanded_and_focused_alerts_stay_and_removed_ones_are_counted(server, key, analyst, page):
     log_in(page, server.url)
     expect(page.locator("#socket-words")).to_have_text("Live")
     for title, severity in (("critical one", "critical"), ("opened one", "low"), ("focused one", "low")):
@@ -272,8 +272,8 @@ def test_what_is_critical_open_or_focused_stays_and_what_was_removed_is_counted(
     expect(page.locator("#removed")).to_contain_text(f"{5003 - shown:,} older alerts are not shown")
 
 
-def test_of_too_much_that_is_critical_the_oldest_goes_and_is_counted(server, key, analyst, page):
-    """And makes nothing else go: who looks at the page must see what is new."""
+def test_of_too_many_critical_alerts_the_oldest_are_removed_and_counted(server, key, analyst, page):
+    """No other alerts are removed for them, because the page must still show what is new."""
     log_in(page, server.url)
     expect(page.locator("#socket-words")).to_have_text("Live")
     for title in ("opened one", "focused one", "another one"):
@@ -303,18 +303,18 @@ def test_of_too_much_that_is_critical_the_oldest_goes_and_is_counted(server, key
 
 
 @pytest.mark.parametrize("code", [1011, 1012, 1013, 4408])
-def test_a_page_comes_back_after_a_close_that_is_not_for_good(server, key, analyst, page, uplink, code):
+def test_a_page_reconnects_after_a_close_that_is_not_final(server, key, analyst, page, uplink, code):
     log_in(page, uplink.url)
     state = page.locator("#socket-state")
     expect(state).to_have_attribute("data-state", "open")
-    uplink.say(b"\x88\x02" + code.to_bytes(2))  # the frame that closes a socket
+    uplink.say(b"\x88\x02" + code.to_bytes(2))  # a close frame
     expect(state).to_have_attribute("data-state", "closed")
     server.post(key, [alert("missed one")])
     expect(state).to_have_attribute("data-state", "open", timeout=20_000)
     expect(row(page, "missed one")).to_have_count(1)
 
 
-def test_a_page_that_was_offline_misses_nothing_critical(server, key, analyst, page, uplink):
+def test_a_page_that_was_offline_misses_no_critical_alert(server, key, analyst, page, uplink):
     log_in(page, uplink.url)
     expect(page.locator("#socket-words")).to_have_text("Live")
     uplink.cut()
@@ -326,7 +326,7 @@ def test_a_page_that_was_offline_misses_nothing_critical(server, key, analyst, p
     expect(page.locator("#removed")).to_contain_text("older alerts are not shown")
 
 
-def test_a_page_that_is_opened_late_shows_what_is_critical_and_still_open(server, key, analyst, page):
+def test_a_page_opened_late_shows_critical_alerts_that_are_still_open(server, key, analyst, page):
     server.post(key, [alert("critical one", severity="critical"), alert("closed one", severity="critical")])
     SecurityAlert.objects.filter(title="closed one").update(status="resolved")
     flood(server, key, 1000)

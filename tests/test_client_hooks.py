@@ -1,4 +1,4 @@
-"""Programs that report by a hook: what our files in docs/clients/ make them send, and what they do on a refusal."""
+"""Programs that report by a hook: what they send with our files in docs/clients/, and how they handle a refusal."""
 
 import json
 import os
@@ -23,7 +23,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def hooks(tmp_path):
-    """Makes the environment of a machine on which `ingestcloud-send` is set up."""
+    """Creates the environment of a machine on which `ingestcloud-send` is set up."""
     need("curl", "flock")
 
     def make(url: str, key: str = "dvc_x") -> dict[str, str]:
@@ -37,7 +37,7 @@ def hooks(tmp_path):
 
 
 def send(environment: dict[str, str], body: bytes = b"") -> str:
-    """What `ingestcloud-send` prints. It never fails once the batch is in the spool."""
+    """Run `ingestcloud-send` and return its output. It never fails once the batch is in the spool."""
     done = subprocess.run(["ingestcloud-send"], input=body, env=environment, capture_output=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return (done.stdout + done.stderr).decode()
@@ -53,14 +53,14 @@ class TestIngestcloudSend:
         assert IngestEvent.objects.get().data["message"] == "€ \\ $(true)"
         assert spooled(tmp_path) == []
 
-    def test_two_events_with_the_same_bytes_are_two(self, hooks, server, key):
+    def test_two_batches_with_the_same_bytes_are_both_stored(self, hooks, server, key):
         for _ in range(2):
             send(hooks(server.url, key), b'[{"kind":"log","timestamp":"2026-06-06T10:00:00Z","data":'
                                          b'{"level":"info","message":"the door opened"}}]')  # fmt: skip
         assert IngestBatch.objects.count() == 2
 
     @pytest.mark.parametrize("answer", [HANG_UP, BUSY, *map(problem, (200, 302, 401, 429, 500))])
-    def test_what_was_not_stored_is_sent_again_by_the_next_call(self, hooks, site, tmp_path, answer):
+    def test_a_batch_that_was_not_stored_is_sent_again_by_the_next_call(self, hooks, site, tmp_path, answer):
         environment = hooks(site.url)
         site.answers += [answer]
         assert "will retry" in send(environment, b"[1]")
@@ -72,7 +72,7 @@ class TestIngestcloudSend:
         assert names[0] == names[1] < names[2]
 
     @pytest.mark.parametrize("status", [400, 403, 413, 415, 422])
-    def test_what_is_refused_is_put_aside_and_told(self, hooks, site, tmp_path, status):
+    def test_a_refused_batch_is_set_aside_and_reported(self, hooks, site, tmp_path, status):
         site.answers += [problem(status, "reason")]
         assert "Because of reason." in send(hooks(site.url), b"[1]")
         send(hooks(site.url), b"[2]")
@@ -85,7 +85,7 @@ class TestIngestcloudSend:
             call.communicate(b"[%d]" % n, timeout=60)
         assert sorted(site.bodies) == [b"[%d]" % n for n in range(8)]
 
-    def test_nobody_else_can_read_the_key_or_the_spool(self, hooks, site, tmp_path):
+    def test_other_users_cannot_read_the_key_or_the_spool(self, hooks, site, tmp_path):
         fake = tmp_path / "bin" / "curl"
         fake.parent.mkdir()
         fake.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/arguments\n')
@@ -136,7 +136,7 @@ def backups() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("away", [False, True])
 def test_borgmatic_reports_its_backups(hooks, server, key, tmp_path, away):
-    """Also when the site is away: the backup is made all the same, and the reports come later."""
+    """Even if the site is down: the backup is made anyway, and the reports come later."""
     need("borgmatic", "borg")
     environment = hooks(f"http://127.0.0.1:{free_port()}" if away else server.url, key)
     repository, folder = tmp_path / "repository", tmp_path / "files"
@@ -180,7 +180,7 @@ def test_restic_reports_its_backups(hooks, server, key, tmp_path):
     assert completed.data["snapshot_id"]
 
 
-def test_mosquitto_passes_telemetry_on(hooks, server, key, tmp_path):
+def test_mosquitto_forwards_telemetry(hooks, server, key, tmp_path):
     need("mosquitto", "mosquitto_sub", "mosquitto_pub", "jq")
     port = str(free_port())
     broker = subprocess.Popen(["mosquitto", "-p", port], stderr=subprocess.DEVNULL, env=hooks(server.url, key))

@@ -1,4 +1,4 @@
-"""Larger programs send by our files in docs/clients/, and what they do on a refusal."""
+"""Larger programs: what they send with our files in docs/clients/, and how they handle a refusal."""
 
 import json
 import os
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.real_client]
 
 @contextmanager
 def running(command: list[str], folder: Path, **environment: str):
-    """`command` as a process in `folder`; gives a function that reads what it printed."""
+    """Run `command` in `folder`; yield a function that reads its output."""
     printed = folder / "printed"
     with printed.open("wb") as out:
         process = subprocess.Popen(
@@ -33,11 +33,11 @@ def running(command: list[str], folder: Path, **environment: str):
         process.terminate()
         process.wait(15)
         with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # CrowdSec leaves its plugins behind
+            os.killpg(process.pid, signal.SIGKILL)  # CrowdSec leaves its plugins running
 
 
 def run_play(folder: Path, url: str, key: str = "dvc_x") -> str:
-    """What a play that ends with our tasks prints. It never fails for the report's sake."""
+    """Run a play that ends with our tasks, and return its output. It never fails because of the report."""
     adapt("ansible.yml", folder, {"delay: 10": "delay: 0"})
     play = folder / "play.yml"
     play.write_text(
@@ -67,7 +67,7 @@ class TestAnsible:
         assert len(site.bodies) == 3
         assert len(set(site.bodies)) == 1
 
-    def test_a_refusal_is_told_and_not_repeated(self, site, other_site, tmp_path):
+    def test_a_refused_report_is_shown_and_not_sent_again(self, site, other_site, tmp_path):
         site.answers += [(307, {"Location": f"{other_site.url}/v1/ingest"}, b"")]
         assert "...ignoring" in run_play(tmp_path, site.url)
         assert (len(site.bodies), other_site.received) == (1, [])
@@ -76,7 +76,7 @@ class TestAnsible:
 class TestNodeRed:
     @pytest.fixture
     def flow(self, tmp_path):
-        """Runs our flow."""
+        """Runs our flow in Node-RED."""
         need("node-red")
         adapt(
             "node-red.json",
@@ -117,7 +117,7 @@ api:
   server: {{listen_uri: "127.0.0.1:{1}", profiles_path: {0}/profiles.yaml, console_path: {0}/console.yaml}}
 prometheus: {{enabled: false}}
 """
-GATE = {  # a log of a gate, and the scenario that someone types a wrong code
+GATE = {  # a gate's log, and the scenario of someone entering a wrong code
     "simulation.yaml": "simulation: false",
     "credentials.yaml": "",
     "profiles.yaml": "name: default\nfilters: ['true']\ndecisions: [{type: ban, duration: 4h}]\n"
@@ -134,10 +134,10 @@ GATE = {  # a log of a gate, and the scenario that someone types a wrong code
 class TestCrowdSec:
     @pytest.fixture
     def crowdsec(self, tmp_path):
-        """Runs CrowdSec with our notification; gives what it printed."""
+        """Runs CrowdSec with our notification; yields a function that reads its output."""
         need("crowdsec", "cscli")
         if os.getuid() != 0:
-            pytest.skip("CrowdSec's plugins must be root's")
+            pytest.skip("CrowdSec's plugins must be owned by root")
         for name, text in GATE.items():
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_text(text)
@@ -146,7 +146,7 @@ class TestCrowdSec:
         shutil.copytree("/etc/crowdsec/patterns", tmp_path / "patterns")
         for folder in ("data", "notifications", "plugins"):
             (tmp_path / folder).mkdir()
-        # Debian 12 has lost the first half of its name, without which CrowdSec refuses it.
+        # Debian 12 dropped `notification-` from its name, without which CrowdSec rejects it.
         shutil.copy("/usr/lib/crowdsec/plugins/http", tmp_path / "plugins" / "notification-http")
         register = ["cscli", "-c", "config.yaml", "machines", "add", "here", "--password", "x", "--force"]
         subprocess.run(register, cwd=tmp_path, check=True, capture_output=True, timeout=60)
@@ -170,7 +170,7 @@ class TestCrowdSec:
         assert (alert.title, alert.severity, alert.source_ip) == ("tests/gate", "medium", "192.0.2.7")
         assert "performed 'tests/gate'" in alert.description
 
-    def test_it_repeats_after_no_answer(self, crowdsec, site):
+    def test_it_sends_the_same_bytes_again_after_no_answer(self, crowdsec, site):
         site.answers += [HANG_UP]
         with crowdsec(site.url):
             wait_for(lambda: len(site.bodies) == 2)

@@ -31,18 +31,18 @@ def run(command: str, *arguments: str) -> str:
 
 
 class TestCreateTenant:
-    def test_it_makes_a_tenant_with_modules(self):
+    def test_it_creates_a_tenant_with_modules(self):
         said = run("create_tenant", "acme", "--name", "Acme Ltd", "--module", "backup", "--module", "vpn")
         tenant = Tenant.objects.get(slug="acme")
         assert tenant.name == "Acme Ltd"
         assert tenant.modules == [Module.VPN, Module.BACKUP]
         assert said == "Tenant acme (Acme Ltd) created; modules: vpn, backup.\n"
 
-    def test_the_name_is_the_slug_where_none_is_given(self):
+    def test_the_name_defaults_to_the_slug(self):
         run("create_tenant", "acme")
         assert Tenant.objects.get().name == "acme"
 
-    def test_a_repeat_adds_modules_and_takes_nothing_away(self):
+    def test_running_it_again_adds_modules_and_removes_nothing(self):
         run("create_tenant", "acme", "--name", "Acme Ltd", "--module", "backup")
         said = run("create_tenant", "acme", "--module", "security")
         tenant = Tenant.objects.get()
@@ -50,18 +50,18 @@ class TestCreateTenant:
         assert tenant.name == "Acme Ltd"
         assert "already exists" in said
 
-    def test_it_sets_how_long_things_are_kept(self):
+    def test_it_sets_the_retention(self):
         run("create_tenant", "acme", "--retention-days", "90")
         run("create_tenant", "acme", "--module", "security")
         assert Tenant.objects.get().retention_days == 90
 
     @pytest.mark.parametrize("days", ["0", "-1", "36501"])
-    def test_it_refuses_a_retention_that_is_none(self, days):
+    def test_it_refuses_an_invalid_retention(self, days):
         with pytest.raises(CommandError, match=r"^retention_days: "):
             run("create_tenant", "acme", f"--retention-days={days}")
         assert not Tenant.objects.exists()
 
-    def test_it_refuses_an_unknown_module_and_names_those_there_are(self):
+    def test_it_refuses_an_unknown_module_and_lists_the_known_ones(self):
         with pytest.raises(CommandError) as refusal:
             run("create_tenant", "acme", "--module", "firewall")
         assert all(module in str(refusal.value) for module in Module.values)
@@ -75,7 +75,7 @@ class TestCreateTenant:
 
 
 class TestCreateDevice:
-    def test_it_prints_the_key_alone(self, make_tenant):
+    def test_it_prints_only_the_key(self, make_tenant):
         make_tenant(slug="acme")
         said = run("create_device", "acme", "press-01", "--type", "edge", "--location", "Hall 3")
         key = DeviceKey.objects.get()
@@ -85,17 +85,17 @@ class TestCreateDevice:
         assert key.digest not in said
         assert (device.tenant.slug, device.name, device.type, device.location) == ("acme", "press-01", "edge", "Hall 3")
 
-    def test_the_key_is_good(self, make_tenant, server):
+    def test_the_key_works(self, make_tenant, server):
         make_tenant(slug="acme")
         key = run("create_device", "acme", "press-01").strip()
         call_command("simulate_edge", "--url", server.url, "--key", key, "--batches", "1", stdout=StringIO())
         assert IngestEvent.objects.filter(device__name="press-01").exists()
 
-    def test_it_refuses_an_unknown_tenant_and_says_how_to_make_it(self):
+    def test_it_refuses_an_unknown_tenant_and_says_how_to_create_it(self):
         with pytest.raises(CommandError, match=r"no tenant 'acme'.*create_tenant acme"):
             run("create_device", "acme", "press-01")
 
-    def test_it_refuses_a_device_that_is_there_and_says_where_to_get_a_key(self, make_tenant):
+    def test_it_refuses_an_existing_device_and_says_where_to_get_a_key(self, make_tenant):
         make_tenant(slug="acme")
         run("create_device", "acme", "press-01")
         with pytest.raises(CommandError, match=r"already.*Issue or rotate a key"):
@@ -121,7 +121,7 @@ class TestSetupDemo:
             probe.bind(("127.0.0.1", 0))
             return str(probe.getsockname()[1])
 
-    def test_it_makes_everything_and_prints_it(self, port):
+    def test_it_creates_everything_and_prints_it(self, port):
         said = run("setup_demo", "--port", port)
         assert Tenant.objects.get(slug="demo").modules == list(Module)
         assert DeviceKey.objects.get().device.name == "demo-edge"
@@ -129,12 +129,12 @@ class TestSetupDemo:
         for part in (f"http://127.0.0.1:{port}/alerts/", f"admin / {DEMO_PASSWORD}", DEMO_KEY, "simulate_edge"):
             assert part in said
 
-    def test_a_second_start_changes_nothing_and_prints_the_same(self, port):
+    def test_a_second_run_changes_nothing_and_prints_the_same(self, port):
         first = run("setup_demo", "--port", port)
         assert run("setup_demo", "--port", port) == first
         assert (Tenant.objects.count(), Device.objects.count(), DeviceKey.objects.count()) == (1, 1, 1)
 
-    def test_a_password_that_was_changed_is_left_alone(self, port):
+    def test_a_changed_password_is_left_alone(self, port):
         run("setup_demo", "--port", port)
         user = get_user_model().objects.get()
         user.set_password("my own")
@@ -174,7 +174,7 @@ class TestCheckPort:
         command = [sys.executable, "-I", "-S", str(ROOT / "ingestcloud" / "check_port.py"), str(port)]
         return subprocess.run(command, capture_output=True, text=True)
 
-    def test_a_port_that_is_taken_is_said_without_anything_installed(self):
+    def test_a_port_in_use_is_reported_without_any_installed_packages(self):
         with socket.create_server(("127.0.0.1", 0)) as other:
             port = other.getsockname()[1]
             refused = self.check(port)
@@ -182,12 +182,12 @@ class TestCheckPort:
         assert f"make run PORT={port + 1}" in refused.stderr
         assert self.check(port).returncode == 0
 
-    def test_a_number_that_is_no_port_is_said(self):
+    def test_a_number_that_is_not_a_port_is_reported(self):
         assert "There is no port 70000." in self.check(70_000).stderr
 
 
 class TestWriteEnv:
-    def test_what_it_writes_is_for_the_owner_alone(self, tmp_path):
+    def test_only_the_owner_can_access_the_file_it_writes(self, tmp_path):
         assert write_env(tmp_path) is True
         assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
 
@@ -206,7 +206,7 @@ class TestWriteEnv:
             "SECRET_KEY", "DATABASE_URL", "DEMO_DEVICE_KEY", "DEMO_ADMIN_PASSWORD"
         }  # fmt: skip
 
-    def test_the_settings_read_what_it_wrote_also_from_an_odd_folder(self, tmp_path):
+    def test_the_settings_can_read_its_file_even_in_an_oddly_named_folder(self, tmp_path):
         folder = tmp_path / "a folder #1 with $HOME, 100 % and ü"
         folder.mkdir()
         write_env(folder)

@@ -1,4 +1,4 @@
-"""What the line to a device, and the end of a process, may do: every batch is stored once, and nobody else waits."""
+"""Slow and broken connections, and servers that end: every batch is stored once, and no other device waits."""
 
 import os
 import re
@@ -22,10 +22,10 @@ from tests.support.sockets import receive
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-SERVICE_RESTART = 1012  # what browsers and the live page take for "come again"
+SERVICE_RESTART = 1012  # tells the live page, and any other client, to reconnect
 
 
-def test_a_body_that_comes_byte_by_byte_is_given_up_and_nobody_waits_for_it(start_server, transactional_db, key):
+def test_a_body_that_comes_byte_by_byte_is_given_up_and_delays_nobody(start_server, transactional_db, key):
     server = start_server(INGEST_BODY_SECONDS="1")
     slow, others = body_of(), 0
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
@@ -41,7 +41,7 @@ def test_a_body_that_comes_byte_by_byte_is_given_up_and_nobody_waits_for_it(star
             except TimeoutError:
                 continue
             break
-        while more := connection.recv(10_000):  # to the end: what still comes of the body is no request
+        while more := connection.recv(10_000):  # to the end: the rest of the body must not be taken for a request
             answer += more
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert b"body_too_slow" in answer
@@ -51,7 +51,7 @@ def test_a_body_that_comes_byte_by_byte_is_given_up_and_nobody_waits_for_it(star
     server.stop()
 
 
-def test_a_body_that_is_slow_and_steady_is_waited_for(start_server, transactional_db, key):
+def test_the_server_waits_for_a_slow_but_steady_body(start_server, transactional_db, key):
     server = start_server(INGEST_BODY_SECONDS="1")
     body = body_of(log(message="x" * 2000))
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
@@ -63,7 +63,7 @@ def test_a_body_that_is_slow_and_steady_is_waited_for(start_server, transactiona
     server.stop()
 
 
-def test_who_hangs_up_before_the_answer_finds_the_batch_stored(server, key):
+def test_a_batch_is_stored_even_if_its_sender_hangs_up_before_the_answer(server, key):
     bodies = [body_of() for _ in range(20)]
     for number, body in enumerate(bodies):
         with socket.create_connection(("127.0.0.1", server.port)) as connection:
@@ -73,7 +73,7 @@ def test_who_hangs_up_before_the_answer_finds_the_batch_stored(server, key):
     assert IngestBatch.objects.count() == IngestEvent.objects.count() == 20
 
 
-def test_two_hundred_devices_at_once(server, make_key):
+def test_two_hundred_devices_can_send_at_the_same_time(server, make_key):
     keys = [make_key()[1] for _ in range(200)]
     with ThreadPoolExecutor(200) as pool:
         answers = list(pool.map(lambda key: server.post(key, [log(), alert()]), keys))
@@ -82,7 +82,7 @@ def test_two_hundred_devices_at_once(server, make_key):
 
 
 class AnswerCut:
-    """Passes one connection on to `server`, and kills the server when it begins to answer: the answer is lost."""
+    """Forwards one connection to `server`, and kills the server when it begins to answer, so the answer is lost."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -105,7 +105,7 @@ class AnswerCut:
 
 
 def test_a_server_killed_between_commit_and_answer(start_server, transactional_db, key, tenant, log_in):
-    """The device has no answer and repeats the bytes: stored once, and its alert shown once."""
+    """The device gets no answer and sends the same bytes again: they are stored once, and the alert is shown once."""
     body, server = body_of(alert("once")), start_server()
     cut = AnswerCut(server)
     with socket.create_connection(("127.0.0.1", cut.port), timeout=20) as connection:
@@ -121,7 +121,7 @@ def test_a_server_killed_between_commit_and_answer(start_server, transactional_d
     again.stop()
 
 
-def test_a_server_told_to_stop_answers_and_sends_its_pages_elsewhere(
+def test_a_server_told_to_stop_answers_and_tells_its_pages_to_reconnect(
     start_server, transactional_db, key, tenant, log_in
 ):
     server = start_server()
@@ -134,14 +134,14 @@ def test_a_server_told_to_stop_answers_and_sends_its_pages_elsewhere(
         assert closed.value.rcvd.code == SERVICE_RESTART
     codes = [answer.result().status_code for answer in answers if not answer.exception()]
     assert set(codes) == {204}
-    assert IngestBatch.objects.count() == len(codes)  # no batch was taken and not answered
+    assert IngestBatch.objects.count() == len(codes)  # every stored batch was answered
     assert server.process.wait(15) is not None
 
 
 @pytest.mark.outage
 @own_servers
-def test_faults_at_random_lose_nothing():
-    """A few rounds of `make torture`, on servers of its own."""
+def test_random_faults_lose_nothing():
+    """A few rounds of `make torture`, on its own servers."""
     others = ("DATABASE_URL", "REDIS_URL", OURS)
     environment = {name: value for name, value in os.environ.items() if name not in others}
     command = [sys.executable, "-m", "tools.torture", "6"]

@@ -55,7 +55,7 @@ GOOD = {kind: json.loads(text)["data"] for kind, text in EXAMPLES.items()}
 
 @st.composite
 def events(draw):
-    """Mostly good events, of which some parts are exchanged, added, or left out."""
+    """Mostly valid events, with some parts replaced, added or left out."""
     kind = draw(st.sampled_from(list(KINDS)))
     data = dict(GOOD[kind])
     for name in draw(st.lists(st.sampled_from([*data, "other", "severity", "ip", "level"]), max_size=2)):
@@ -71,7 +71,7 @@ def events(draw):
 
 @st.composite
 def bodies(draw):
-    """JSON bodies, some with white space, escapes, or bytes exchanged."""
+    """JSON bodies, some with whitespace, escapes, or replaced bytes."""
     batch = draw(st.lists(events(), min_size=1, max_size=3))
     text = json.dumps(batch, ensure_ascii=draw(st.booleans()), indent=draw(st.sampled_from([None, 1, "\t"])))
     body = bytearray(text.encode("utf-8", "surrogatepass"))
@@ -81,7 +81,7 @@ def bodies(draw):
 
 
 def slow_verdict(body: bytes):
-    """The events and their fields as the serializers alone decide, None where they refuse."""
+    """The events and their fields as the serializers alone decide, or None if they refuse."""
     try:
         return check_slowly(body, None)
     except (InvalidEvents, MalformedBatch):
@@ -89,21 +89,21 @@ def slow_verdict(body: bytes):
 
 
 def assert_same(fast, slow) -> None:
-    """Both are (event, fields)."""
+    """Compare two pairs of (event, fields)."""
     (event, fields), (expected, expected_fields) = fast, slow
     assert (event.kind, event.timestamp) == (expected.kind, expected.timestamp)
     assert event.timestamp.tzinfo is UTC
     assert json.loads(bytes(event.data)) == json.loads(bytes(expected.data))
     for name in KINDS[event.kind]().fields:
         value, expected_value = getattr(fields, name, None), getattr(expected_fields, name, None)
-        if isinstance(value, float):  # of an integer beyond 2**53, which `data` has as it was sent
+        if isinstance(value, float):  # maybe from an integer beyond 2**53, which `data` keeps as sent
             expected_value = float(expected_value)
         assert value == expected_value
 
 
 @settings(max_examples=1500 * FUZZ)
 @given(bodies())
-def test_what_is_accepted_fast_is_accepted_slowly_with_the_same_row(body):
+def test_a_batch_accepted_fast_is_accepted_slowly_with_the_same_rows(body):
     decoded = decode_events(body)
     if decoded is None or None in decoded[1]:
         return
@@ -115,7 +115,7 @@ def test_what_is_accepted_fast_is_accepted_slowly_with_the_same_row(body):
 
 @settings(max_examples=500 * FUZZ)
 @given(st.lists(events(), min_size=1, max_size=5))
-def test_each_event_accepted_fast_is_accepted_slowly_also_beside_refused_ones(batch):
+def test_each_event_accepted_fast_is_accepted_slowly_even_beside_refused_ones(batch):
     body = json.dumps(batch).encode()
     for event, fields, item in zip(*(decode_events(body) or ([], [])), json.loads(body), strict=False):
         if fields is not None:
@@ -145,7 +145,7 @@ def test_no_body_is_a_server_error_and_what_is_stored_reads_back_equal(server, k
     assert answer.status_code == (204 if slow is not None else 400), answer.text
     stored = list(IngestEvent.objects.filter(id__gt=before).order_by("id"))
     sent = slow[0] if slow else []
-    assert len(stored) in (0, len(sent))  # none also where the body was a repeat
+    assert len(stored) in (0, len(sent))  # also 0 if the body was a repeat
     for event, expected in zip(stored, sent, strict=False):
         assert (event.kind, event.timestamp) == (expected.kind, expected.timestamp)
         assert event.data == json.loads(bytes(expected.data))

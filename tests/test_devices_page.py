@@ -1,4 +1,4 @@
-"""What docs/devices.md says is so, and its examples work as they stand."""
+"""What docs/devices.md says is true, and its examples work as they stand."""
 
 import gzip
 import inspect
@@ -34,7 +34,7 @@ def pauses() -> list[float]:
 
 @pytest.fixture
 def send(pauses):
-    """The page's Python example; its pauses are noted and not made."""
+    """`send` of the page's Python example, with its pauses recorded instead of made."""
     [text] = examples("python")
     namespace: dict = {}
     exec(text, namespace)
@@ -53,14 +53,14 @@ class TestPython:
             send(server.url, key, [log(level=7)])
         assert not IngestEvent.objects.exists()
 
-    def test_lenient_gives_what_was_left_out(self, send, server, key):
+    def test_a_lenient_batch_returns_the_errors_of_what_was_left_out(self, send, server, key):
         [error] = send(server.url, key, [log(), log(level=7), log()], lenient=True)
         assert (error["index"], error["field"]) == (1, "data.level")
         assert IngestEvent.objects.count() == 2
         assert send(server.url, key, [log()], lenient=True) == []
 
     @pytest.mark.parametrize("answer", [HANG_UP, BUSY, NOT_OURS, problem(408), problem(429), problem(504)])
-    def test_it_sends_the_same_bytes_later_and_later(self, send, site, pauses, answer):
+    def test_it_sends_the_same_bytes_again_after_longer_and_longer_pauses(self, send, site, pauses, answer):
         site.answers += [answer] * 9
         send(site.url, "dvc_x", [log()])
         assert len(site.bodies) == 10
@@ -78,14 +78,14 @@ class TestPython:
             assert asked - 2 < pause <= asked + backoff
 
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-    def test_it_takes_the_key_nowhere_else(self, send, site, other_site, status):
+    def test_it_sends_the_key_nowhere_else(self, send, site, other_site, status):
         site.answers += [(status, {"Location": f"{other_site.url}/v1/ingest"}, b"")]
         with pytest.raises(ValueError, match=f"^{status} {other_site.url}/v1/ingest"):
             send(site.url, "dvc_x", [log()])
         assert other_site.received == []
 
     @pytest.mark.parametrize("status", [200, 400, 403])
-    def test_a_page_of_somebody_in_between_is_no_acknowledgement(self, send, site, status):
+    def test_a_page_from_an_intermediary_is_not_an_acknowledgement(self, send, site, status):
         site.answers += [(status, {"Content-Type": "text/html"}, b"<h1>Log in</h1>")]
         with pytest.raises(ValueError, match=f"^{status}  <h1>Log in</h1>"):
             send(site.url, "dvc_x", [log()], lenient=True)
@@ -126,18 +126,18 @@ class TestNames:
 
 
 class TestCodes:
-    """Every code that a device may meet is on the page."""
+    """Every code that a device may receive is on the page."""
 
-    def test_those_of_answers(self):
+    def test_codes_of_answers(self):
         classes = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, APIException)]
         classes += [InvalidDeviceKey, StorageUnavailable, NotFound, MethodNotAllowed]
         codes = {c.default_code for c in classes if c.status_code >= 400}
-        for file in (ROOT / "ingest").glob("*.py"):  # given where it is raised
+        for file in (ROOT / "ingest").glob("*.py"):  # codes given where the exception is raised
             codes |= set(re.findall(r"""\bcode=["'](\w+)["']""", file.read_text()))
         assert {"malformed_body", "not_an_array", "too_many_events"} <= codes
         assert [code for code in sorted(codes) if f"`{code}`" not in PAGE] == []
 
-    def test_those_of_events(self):
+    def test_codes_of_events(self):
         classes = [c for _, c in inspect.getmembers(fields, inspect.isclass) if c.__module__ == fields.__name__]
         codes = {code for c in classes for code in c.default_error_messages} | {"required", "null", "not_an_object"}
         assert [code for code in sorted(codes) if f"`{code}`" not in PAGE] == []
@@ -154,7 +154,7 @@ class TestCodes:
         ([event("metric")], "invalid_events", "telemetry, log"),
     ],
 )
-def test_a_batch_of_another_shape_is_told_what_is_wrong(server, key, body, code, said, kept):
+def test_the_answer_to_a_batch_of_another_shape_says_what_is_wrong(server, key, body, code, said, kept):
     answer = server.post(key, body)
     assert (answer.status_code, answer.json()["code"]) == (400, code)
     assert said in answer.text
@@ -169,7 +169,7 @@ def test_a_batch_of_another_shape_is_told_what_is_wrong(server, key, body, code,
         ({"Content-Type": "application/json", "Content-Encoding": "snappy"}, "gzip, deflate, zstd"),
     ],
 )
-def test_a_body_of_another_type_is_told_what_is_taken(server, key, headers, said):
+def test_the_answer_to_a_body_of_another_type_says_what_is_accepted(server, key, headers, said):
     answer = server.post(key, content=b"\x00\x01", headers=headers)
     assert answer.status_code == 415
     assert said in answer.json()["detail"]

@@ -1,4 +1,4 @@
-"""One shape for every error that an API client can meet, and pages for people."""
+"""Every error has the same format for API clients, and is a page for people."""
 
 import httpx
 import pytest
@@ -15,7 +15,7 @@ def test_an_unknown_api_address_is_a_404_problem(server, path):
     assert_problem(httpx.post(server.url + path, content=b"x"), 404, "not_found")
 
 
-def test_whoever_asks_for_json_gets_the_problem_anywhere(server):
+def test_a_client_that_asks_for_json_gets_a_problem_at_any_address(server):
     assert_problem(httpx.get(f"{server.url}/nothing", headers={"Accept": "application/json"}), 404, "not_found")
 
 
@@ -24,7 +24,7 @@ def test_people_get_a_page(server):
     assert (response.status_code, response.headers["Content-Type"]) == (404, "text/html; charset=utf-8")
 
 
-def test_a_method_that_an_address_does_not_take_is_a_405_problem(server):
+def test_an_unsupported_method_is_a_405_problem(server):
     response = httpx.options(f"{server.url}/healthz", headers={"Accept": "application/json"})
     assert_problem(response, 405, "method_not_allowed")
     assert response.headers["Allow"] == "GET, HEAD"
@@ -35,7 +35,7 @@ def test_a_wrong_host_is_a_400_problem(server):
     assert_problem(response, 400, "bad_request")
 
 
-def test_the_reason_of_a_refusal_is_in_the_log(server, key, device_key):
+def test_the_reason_for_a_refusal_is_logged(server, key, device_key):
     server.post(key, [log(level=7)])
     line = server.log.splitlines()[-2:]
     assert any(str(device_key.device) in text and "data.level" in text for text in line), line
@@ -47,7 +47,7 @@ def test_healthz_and_readyz_answer(server):
     assert (response.status_code, response.json()["status"]) == (200, "ok")
 
 
-def test_readyz_says_what_does_not_answer(start_server, transactional_db):
+def test_readyz_says_what_is_unavailable(start_server, transactional_db):
     server = start_server(REDIS_URL="redis://127.0.0.1:1")
     response = httpx.get(f"{server.url}/readyz")
     assert response.status_code == 503

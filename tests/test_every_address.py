@@ -1,4 +1,4 @@
-"""Whatever anybody sends to any address that the site has, by any method: never a fault of ours."""
+"""Whatever anyone sends to any address of the site, by any method, is never answered with a server error."""
 
 import itertools
 import random
@@ -31,7 +31,7 @@ VALUES = [
     "a b c d e f g h i j k l", "\u202e", "\ufffe", "😀", "devices", "tenant", "//example.org", "../../etc/passwd",
     "delete_selected", "\ud800",
 ]  # fmt: skip
-# The site itself asks by them; an address that takes the name of a field might take these as well.
+# The site itself queries by these, so an address that accepts names of fields might accept them as well.
 REVERSE_RELATIONS = sorted(
     {relation.name for model in admin.site._registry for relation in model._meta.related_objects}
 )
@@ -49,7 +49,7 @@ HEADERS = [
     "Idempotency-Key", "Origin", "Range", "Referer", "User-Agent", "X-Device-Key", "X-Forwarded-For",
     "X-Forwarded-Host", "X-HTTP-Method-Override", "X-Provisioning-Key", "X-Requested-With",
 ]  # fmt: skip
-HEADER_VALUES = [  # a server takes the bytes for Latin-1: three of them are a lone surrogate
+HEADER_VALUES = [  # a server decodes them as Latin-1; "\xed\xa0\x80" is a lone surrogate in UTF-8
     "", "[", "]",
     "http://[", "http://]", "http://[::1", "//[x]", "\xed\xa0\x80", "\xff", "é", "\x00", "x" * 5000, "*", "q=x",
     "application/json", "application/json;q=[", "bytes=0-", "bytes=9-1", '"', "W/", "Mon, 99 Nov 9999 99:99:99 GMT",
@@ -67,7 +67,7 @@ def routes(patterns: list[URLPattern | URLResolver], before: str = "") -> Iterat
 
 
 def addresses(sides: list[Side]) -> tuple[list[str], list[str]]:
-    """Every address, of a row with the id of ours; and those of rows with other ids: of theirs, and nonsense."""
+    """Every address, with the id of our row if it takes one; and again with other ids: of their rows, and nonsense."""
     own = ["/nowhere", "/admin/nowhere/", "/admin/devices/", "/api/v1/nowhere", "/static/nowhere.css"]
     other = ["/static/alerts/live.css"]
     models = {f"{model._meta.app_label}_{model._meta.model_name}_": model for model in admin.site._registry}
@@ -92,7 +92,7 @@ def somebody(who: str, ours: Side) -> Client:
 
 
 class Chance:
-    """What comes with a request, by chance: always the same unless FUZZ is set."""
+    """Random contents for requests: the same in every run unless FUZZ is set."""
 
     def __init__(self) -> None:
         self._random = random.Random(0 if FUZZ == 1 else None)
@@ -122,7 +122,7 @@ def send(
 
 
 def requests(sides: list[Side]) -> Iterator[tuple[str, str]]:
-    """Every method at every address; at those with other ids they take turns."""
+    """Every method at every address, but at those with other ids the methods take turns."""
     own, other = addresses(sides)
     assert len(own) > 90
     assert len(other) > 400
@@ -133,7 +133,7 @@ def requests(sides: list[Side]) -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("who", ["anybody", "staff", "superuser"])
-def test_no_address_answers_with_a_fault(who):
+def test_no_address_answers_with_a_server_error(who):
     sides, chance, faults = [Side("ours"), Side("theirs")], Chance(), []
     client = somebody(who, sides[0])
     for number, (method, address) in enumerate(requests(sides)):

@@ -1,4 +1,4 @@
-"""What one device sends, other devices do not feel: they are answered within a second."""
+"""Whatever one device sends, other devices are not affected: they are answered within a second."""
 
 import gzip
 import itertools
@@ -44,7 +44,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_body_that_takes_long_holds_up_nobody(server: Server, make_key, name):
+def test_a_body_that_takes_long_does_not_delay_others(server: Server, make_key, name):
     (body, headers, status), (_, bad), (_, good) = HOSTILE[name], make_key(), make_key()
     end = time.monotonic() + 2
 
@@ -65,13 +65,13 @@ def test_a_body_that_takes_long_holds_up_nobody(server: Server, make_key, name):
 ALERTS = gzip.compress(json.dumps([alert(f"Port scan {number}") for number in range(1000)]).encode())
 FLOODS = {
     "large batches": lambda key, number: (key, ALERTS, GZIP | {"Idempotency-Key": f"flood-{number}"}),
-    "small batches by new names": lambda key, number: (key, b"[]", {"Idempotency-Key": f"flood-{number}"}),
-    "keys that are nobody's": lambda key, number: (f"dvc_{number:043}", b"[]", {}),
+    "small batches under new names": lambda key, number: (key, b"[]", {"Idempotency-Key": f"flood-{number}"}),
+    "unknown keys": lambda key, number: (f"dvc_{number:043}", b"[]", {}),
 }
 
 
 @pytest.mark.parametrize("name", FLOODS)
-def test_a_hundred_connections_of_one_client_hold_up_nobody(start_server, transactional_db, make_key, name):
+def test_a_hundred_connections_of_one_client_do_not_delay_others(start_server, transactional_db, make_key, name):
     server = start_server()
     (_, bad), (_, good) = make_key(), make_key()
     end, numbers = time.monotonic() + 3, itertools.count()
@@ -93,7 +93,7 @@ def test_a_hundred_connections_of_one_client_hold_up_nobody(start_server, transa
     server.stop()
 
 
-def test_a_device_has_so_many_requests_at_once_and_no_more(server, make_key):
+def test_the_number_of_simultaneous_requests_of_a_device_is_limited(server, make_key):
     (_, busy), (_, other) = make_key(), make_key()
     lines = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(MAX_REQUESTS + 5)]
     try:
@@ -113,14 +113,14 @@ def test_a_device_has_so_many_requests_at_once_and_no_more(server, make_key):
         assert time.monotonic() < deadline
 
 
-def test_errors_end_at_a_hundred(server, key):
+def test_at_most_a_hundred_errors_are_listed(server, key):
     answer = server.post(key, [SIX_ERRORS] * 1000)
     assert_problem(answer, 400, "invalid_events")
     assert len(answer.json()["errors"]) == 100
     assert "there are 5,900 more" in answer.json()["detail"]
 
 
-def test_bodies_that_never_come_hold_up_nobody_and_end(server, make_key):
+def test_bodies_that_are_never_completed_time_out_and_do_not_delay_others(server, make_key):
     (_, bad), (_, good) = make_key(), make_key()
     size = 5 * 2**20
     with ThreadPoolExecutor(12) as pool, Others(server, good) as others:
@@ -134,12 +134,12 @@ def test_bodies_that_never_come_hold_up_nobody_and_end(server, make_key):
 
 
 def answer_to_most(server: Server, key: str, size: int) -> bytes:
-    """Of a body all but the last byte, and then silence."""
+    """Send all but the last byte of a body, then nothing, and return the answer."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=40) as connection:
         try:
             connection.sendall(head(key, size) + b" " * (size - 1))
         except (ConnectionResetError, BrokenPipeError):
-            pass  # it was answered before it was read
+            pass  # answered before the whole body was read
         try:
             return connection.recv(10_000)
         except ConnectionResetError:

@@ -1,4 +1,4 @@
-"""What somebody does to the pages, devices do not feel."""
+"""Whatever anyone does on the pages, devices are not affected."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,7 +13,7 @@ from tests.support.live import HTTP
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_forty_wrong_logins_at_once_stop_nobody(start_server, transactional_db, key):
+def test_forty_simultaneous_wrong_logins_do_not_delay_devices(start_server, transactional_db, key):
     server = start_server()
     User.objects.create_user("ada", password="correct horse")
     page = httpx.get(f"{server.url}/login/", **HTTP)
@@ -33,7 +33,7 @@ def test_forty_wrong_logins_at_once_stop_nobody(start_server, transactional_db, 
     server.stop()
 
 
-def test_a_search_of_many_words_stops_nobody(start_server, transactional_db, key, make_alert, log_in):
+def test_searches_for_many_words_do_not_delay_devices(start_server, transactional_db, key, make_alert, log_in):
     server = start_server()
     for number in range(2000):
         make_alert(title=f"Port scan {number}" * 20)

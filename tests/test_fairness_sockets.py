@@ -1,4 +1,4 @@
-"""What one login does with its sockets, others do not feel."""
+"""Whatever one login does with its sockets, others are not affected."""
 
 import asyncio
 import socket
@@ -31,7 +31,7 @@ from tests.support.sockets import ping
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_of_too_many_sockets_of_a_login_the_oldest_is_closed(server, tenant, log_in):
+def test_when_a_login_opens_too_many_sockets_the_oldest_is_closed(server, tenant, log_in):
     cookie, other = log_in(tenant), log_in(tenant)
     with ExitStack() as stack:
         others = stack.enter_context(server.socket(other))
@@ -45,7 +45,7 @@ def test_of_too_many_sockets_of_a_login_the_oldest_is_closed(server, tenant, log
             ping(socket)
 
 
-def test_a_place_is_free_again_when_a_socket_has_gone(server, tenant, log_in):
+def test_a_socket_that_has_closed_no_longer_counts(server, tenant, log_in):
     cookie = log_in(tenant)
     with server.socket(cookie) as first:
         for _ in range(MAX_SOCKETS + 5):
@@ -55,7 +55,7 @@ def test_a_place_is_free_again_when_a_socket_has_gone(server, tenant, log_in):
 
 
 class Pinging(threading.Thread):
-    """Sends pings as fast as it can, several before it looks for an answer."""
+    """Sends pings as fast as it can, several before it reads an answer."""
 
     def __init__(self, socket: ClientConnection) -> None:
         super().__init__(daemon=True)
@@ -71,7 +71,7 @@ class Pinging(threading.Thread):
             return
 
 
-def test_a_login_that_pings_as_fast_as_it_can_holds_up_nobody(server, tenant, log_in):
+def test_a_login_that_pings_as_fast_as_it_can_does_not_delay_others(server, tenant, log_in):
     cookie, other = log_in(tenant), log_in(tenant)
     with ExitStack() as stack:
         others = stack.enter_context(server.socket(other))
@@ -90,11 +90,11 @@ def test_a_login_that_pings_as_fast_as_it_can_holds_up_nobody(server, tenant, lo
 
 
 def frame(opcode: int, payload: bytes = b"", *, fin: bool = True) -> bytes:
-    """A frame as it goes over the wire, masked by zeros."""
+    """A frame as it goes over the wire, masked with zeros."""
     return bytes([fin << 7 | opcode, 0x80 | len(payload)]) + bytes(4) + payload
 
 
-BEGIN = frame(1, fin=False)  # of a message in fragments
+BEGIN = frame(1, fin=False)  # the first fragment of a message
 FLOODS = {
     "pings": frame(9),
     "pongs": frame(10),
@@ -104,7 +104,7 @@ FLOODS = {
 
 
 class Flooding(threading.Thread):
-    """Sends the same bytes without a pause, on a new socket when one was closed."""
+    """Sends the same bytes without a pause, and opens a new socket whenever one is closed."""
 
     def __init__(self, server, cookie: str, first: bytes, repeated: bytes) -> None:
         super().__init__(daemon=True)
@@ -122,7 +122,7 @@ class Flooding(threading.Thread):
 
 @pytest.mark.parametrize("count", [1, 10])
 @pytest.mark.parametrize("kind", FLOODS)
-def test_a_flood_of_frames_holds_up_nobody(server, key, tenant, log_in, kind, count):
+def test_a_flood_of_frames_does_not_delay_others(server, key, tenant, log_in, kind, count):
     cookie = log_in(tenant)
     first = BEGIN if kind == "empty fragments" else b""
     floods = [Flooding(server, cookie, first, FLOODS[kind]) for _ in range(count)]
@@ -139,7 +139,7 @@ def test_a_flood_of_frames_holds_up_nobody(server, key, tenant, log_in, kind, co
 
 
 @pytest.mark.parametrize("kind", FLOODS)
-def test_a_flood_of_frames_ends_its_socket_and_no_other(server, tenant, log_in, kind):
+def test_a_flood_of_frames_closes_its_socket_and_no_other(server, tenant, log_in, kind):
     cookie = log_in(tenant)
     with server.socket(cookie) as flood, server.socket(cookie) as other:
         flood.socket.sendall(BEGIN if kind == "empty fragments" else b"")
@@ -150,8 +150,8 @@ def test_a_flood_of_frames_ends_its_socket_and_no_other(server, tenant, log_in, 
         ping(other)
 
 
-def test_a_message_in_endless_fragments_ends_its_socket(server, tenant, log_in):
-    """As slowly as its client may send."""
+def test_a_message_in_endless_fragments_closes_its_socket(server, tenant, log_in):
+    """However slowly its client sends them."""
     with server.socket(log_in(tenant)) as socket:
         socket.socket.sendall(BEGIN + FLOODS["empty fragments"] * 200)
         with pytest.raises(ConnectionClosed) as closed:
@@ -159,7 +159,7 @@ def test_a_message_in_endless_fragments_ends_its_socket(server, tenant, log_in):
     assert closed.value.rcvd.code == 1008
 
 
-def test_three_hundred_handshakes_at_once_are_answered(server, tenant, log_in):
+def test_a_rush_of_three_hundred_handshakes_is_answered(server, tenant, log_in):
     cookies = [log_in(tenant) for _ in range(20)]
 
     def open_and_ping(number: int) -> float:
@@ -174,7 +174,7 @@ def test_three_hundred_handshakes_at_once_are_answered(server, tenant, log_in):
 
 @contextmanager
 def locked_memberships() -> Iterator[None]:
-    """A handshake waits for them, as it would during a migration."""
+    """Lock the memberships, so that handshakes wait, as they would during a migration."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("LOCK TABLE memberships IN ACCESS EXCLUSIVE MODE")
         yield
@@ -182,7 +182,7 @@ def locked_memberships() -> Iterator[None]:
 
 @servers_only
 def test_handshakes_of_a_login_that_wait_for_a_lock_are_answered(server, tenant, log_in):
-    """They wait for one another, and those beyond MAX_SOCKETS do not."""
+    """They wait for one another, except those beyond MAX_SOCKETS, which are refused without waiting."""
     cookie = log_in(tenant)
 
     def refused(number: int) -> float:
@@ -202,21 +202,23 @@ def test_handshakes_of_a_login_that_wait_for_a_lock_are_answered(server, tenant,
 
 
 @servers_only
-def test_a_client_that_talks_before_its_handshake_is_answered_is_cut_off(server, tenant, log_in):
+def test_a_client_that_sends_frames_before_its_handshake_is_answered_is_cut_off(server, tenant, log_in):
     handshake = ClientProtocol(parse_uri(f"ws://127.0.0.1:{server.port}/api/ws/security"), origin=server.url)
     request = handshake.connect()
     request.headers["Cookie"] = log_in(tenant)
     handshake.send_request(request)
     with locked_memberships(), socket.create_connection(("127.0.0.1", server.port), timeout=3) as client:
         client.sendall(b"".join(handshake.data_to_send()))
-        time.sleep(0.5)  # what comes with the request is dropped
+        time.sleep(0.5)  # because data that comes with the request is dropped
         client.sendall(FLOODS["pings"])
         with suppress(ConnectionResetError):
             assert client.recv(4096) == b""
 
 
 @servers_only
-def test_handshakes_while_the_database_is_away_are_503_and_one_line(start_server, transactional_db, tenant, log_in):
+def test_handshakes_while_the_database_is_down_are_503_and_barely_logged(
+    start_server, transactional_db, tenant, log_in
+):
     server, cookie, name = start_server(), log_in(tenant), connection.settings_dict["NAME"]
     with server.socket(cookie) as socket:
         ping(socket)
@@ -249,8 +251,8 @@ def test_handshakes_while_the_database_is_away_are_503_and_one_line(start_server
     server.stop()
 
 
-async def test_what_a_client_waited_for_that_has_left_is_dropped(monkeypatch):
-    """Its handshake ends at once, and no query is begun for it."""
+async def test_the_handshake_of_a_client_that_has_left_is_dropped(monkeypatch):
+    """The handshake ends immediately, and no query is started for it."""
     waiting, dropped = asyncio.Event(), asyncio.Event()
 
     async def for_long(*arguments: object) -> None:
@@ -281,7 +283,7 @@ async def test_a_server_that_cannot_answer_a_handshake_with_503_refuses_it(monke
     assert await communicator.connect() == (False, 1013)
 
 
-def test_an_open_page_uses_its_session(tenant, log_in):
+def test_an_open_page_keeps_its_session_alive(tenant, log_in):
     _, _, key = log_in(tenant).partition("=")
     user = user_of(key)
     assert user == User.objects.get()
@@ -304,18 +306,18 @@ def test_an_open_page_uses_its_session(tenant, log_in):
 
 
 def make_due(key: str) -> None:
-    """Let the next use of a session be written."""
+    """Make the session due, so that its next use is written."""
     store = Session.get_session_store_class()(key)
     store[USED_AT] = 0
     store.save()
 
 
 @servers_only
-def test_a_session_that_cannot_be_prolonged_has_not_ended(tenant, log_in):
+def test_a_session_that_cannot_be_extended_has_not_ended(tenant, log_in):
     _, _, key = log_in(tenant).partition("=")
     make_due(key)
     with connection.cursor() as cursor:
-        cursor.execute("SET default_transaction_read_only = on")  # a standby
+        cursor.execute("SET default_transaction_read_only = on")  # like a standby
         try:
             with pytest.raises(InternalError):
                 user_of(key)
@@ -324,7 +326,7 @@ def test_a_session_that_cannot_be_prolonged_has_not_ended(tenant, log_in):
     assert user_of(key).is_authenticated
 
 
-def test_a_session_that_ends_while_it_is_prolonged_has_ended(tenant, log_in, monkeypatch):
+def test_a_session_that_ends_while_it_is_being_extended_has_ended(tenant, log_in, monkeypatch):
     _, _, key = log_in(tenant).partition("=")
     make_due(key)
 
@@ -337,8 +339,8 @@ def test_a_session_that_ends_while_it_is_prolonged_has_ended(tenant, log_in, mon
     assert not Session.objects.exists()
 
 
-def test_a_database_that_takes_no_session_is_503_and_1011(server, tenant, log_in):
-    """A page that is open, and one that is being opened."""
+def test_a_database_that_cannot_store_sessions_is_503_and_1011(server, tenant, log_in):
+    """503 for a page that is being opened, and 1011 for one that is open."""
     cookie = log_in(tenant)
     with server.socket(cookie) as socket:
         ping(socket)
@@ -357,7 +359,7 @@ def test_a_database_that_takes_no_session_is_503_and_1011(server, tenant, log_in
 
 @contextmanager
 def locked_sessions() -> Iterator[None]:
-    """They can be read and not written: on SQLite somebody else is writing."""
+    """Sessions can be read but not written; on SQLite, because this transaction holds the only write lock."""
     with transaction.atomic(), connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute("LOCK TABLE django_session IN EXCLUSIVE MODE")

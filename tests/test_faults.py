@@ -1,4 +1,4 @@
-"""Faults of the real parts: nothing acknowledged is lost, and what is refused says to come again."""
+"""Faults of real components: nothing acknowledged is lost, and a refusal tells the client to retry."""
 
 import asyncio
 import json
@@ -33,9 +33,9 @@ def assert_come_again(response) -> None:
 
 
 @servers_only
-def test_connections_cut_by_the_database_are_made_anew_unnoticed(the_server, transactional_db, key, make_key):
+def test_connections_cut_by_the_database_are_reopened_unnoticed(the_server, transactional_db, key, make_key):
     for _ in range(3):
-        keys = [key, *(make_key()[1] for _ in range(30))]  # each is looked up: by all threads that do
+        keys = [key, *(make_key()[1] for _ in range(30))]  # each needs a look-up, so all look-up threads are used
         with ThreadPoolExecutor(30) as pool:
             assert {answer.status_code for answer in pool.map(lambda key: the_server.post(key, [log()]), keys)} == {204}
         with connection.cursor() as cursor:
@@ -48,8 +48,8 @@ def test_connections_cut_by_the_database_are_made_anew_unnoticed(the_server, tra
 
 
 @servers_only
-def test_a_database_that_refuses_connections_is_503_and_then_all_is_well(the_server, transactional_db, key):
-    """ALLOW_CONNECTIONS off is what a client sees of a database that is going down or being restored."""
+def test_answers_are_503_only_while_the_database_refuses_connections(the_server, transactional_db, key):
+    """To a client, ALLOW_CONNECTIONS off looks like a database that is shutting down or being restored."""
     name = connection.settings_dict["NAME"]
     body = json.dumps([log(), alert()]).encode()
     assert the_server.post(key, [log()]).status_code == 204
@@ -64,7 +64,7 @@ def test_a_database_that_refuses_connections_is_503_and_then_all_is_well(the_ser
         finally:
             cursor.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
     connection.close()
-    drain_pool()  # of this process: the pool itself asks less and less often
+    drain_pool()  # this process's pool, which retries less and less often
     deadline = time.monotonic() + 30
     while the_server.post(key, content=body).status_code != 204:
         assert time.monotonic() < deadline
@@ -72,7 +72,7 @@ def test_a_database_that_refuses_connections_is_503_and_then_all_is_well(the_ser
 
 
 @embedded_only
-def test_a_database_locked_for_long_is_503_and_then_all_is_well(the_server, transactional_db, key):
+def test_answers_are_503_only_while_the_database_is_locked(the_server, transactional_db, key):
     body = json.dumps([log()]).encode()
     assert the_server.post(key, [log()]).status_code == 204
     other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
@@ -107,7 +107,7 @@ def test_nothing_acknowledged_is_lost_when_the_server_is_killed(start_server, tr
     assert SecurityAlert.objects.count() == IngestBatch.objects.count() == len(stored)
 
 
-def test_a_server_told_to_stop_stores_what_it_has_taken(start_server, transactional_db, make_key):
+def test_a_server_told_to_stop_stores_what_it_has_accepted(start_server, transactional_db, make_key):
     server = start_server()
     key = make_key()[1]
     with ThreadPoolExecutor(8) as pool:
@@ -126,7 +126,7 @@ def test_a_request_whose_event_loop_is_gone_does_not_stop_the_writer(transaction
     try:
         writer._jobs.put(gone)
         headers = {"X-Device-Key": device_key.plaintext}
-        for _ in range(3):  # as many as there are writers, and one more
+        for _ in range(3):  # one more than there are writers
             answer = client.post("/v1/ingest", json.dumps([log()]), content_type="application/json", headers=headers)
             assert answer.status_code == 204
         assert all(thread.is_alive() for thread in writer._threads)

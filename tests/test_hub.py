@@ -1,4 +1,4 @@
-"""The hub between channel layer and sockets: it passes on what is whole, and says when something is missing."""
+"""The hub between channel layer and sockets: it delivers alerts in order, and says when some may be missing."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -20,14 +20,14 @@ ONE, OTHER = 1, 2  # tenants
 
 @pytest.fixture(autouse=True)
 def layer_of_its_own(settings):
-    """A server of another test may still have alerts to broadcast."""
+    """Use a separate layer, because the server of another test may still be broadcasting alerts."""
     if settings.REDIS_URL:
         layer = settings.CHANNEL_LAYERS["default"]
         settings.CHANNEL_LAYERS = {"default": layer | {"CONFIG": layer["CONFIG"] | {"prefix": "test-hub"}}}
 
 
 class Recorder:
-    """A listener that writes down what it is told."""
+    """A listener that records what is delivered to it."""
 
     def __init__(self, *tenant_ids: int) -> None:
         self.tenant_ids = frozenset(tenant_ids) if tenant_ids else None
@@ -39,12 +39,12 @@ class Recorder:
 
 @asynccontextmanager
 async def listening(*recorders: Recorder):
-    """A hub with these listeners, once it hears."""
+    """A running hub with these listeners, once it has subscribed."""
     hub = Hub()
     for recorder in recorders:
         hub.add(recorder)
     for recorder in recorders:
-        assert await recorder.delivered.get() is None  # something may have been stored before it could hear
+        assert await recorder.delivered.get() is None  # alerts may have been stored before it subscribed
     try:
         yield
     finally:
@@ -71,7 +71,7 @@ async def until(recorder: Recorder, expected: list[list[int] | None]) -> None:
     assert recorder.delivered.empty()
 
 
-async def test_each_listener_is_told_of_its_tenants():
+async def test_each_listener_gets_the_alerts_of_its_tenants():
     all_of_them, one, both = Recorder(), Recorder(ONE), Recorder(ONE, OTHER)
     async with listening(all_of_them, one, both):
         await send(1, 2)
@@ -81,7 +81,7 @@ async def test_each_listener_is_told_of_its_tenants():
         await until(one, [[1, 2]])
 
 
-async def test_a_message_that_was_overtaken_is_awaited():
+async def test_the_hub_waits_for_a_message_that_was_overtaken():
     recorder = Recorder()
     async with listening(recorder):
         await send(4, 5)
@@ -90,7 +90,7 @@ async def test_a_message_that_was_overtaken_is_awaited():
         await until(recorder, [[1, 2], [3], [4, 5]])
 
 
-async def test_what_a_lost_message_told_is_read_once_for_all(device_key):
+async def test_the_alerts_of_a_lost_message_are_read_once_for_all_listeners(device_key):
     first = (await alert_row(device_key)).pk
     tenant_id = device_key.device.tenant_id
     own, others = Recorder(tenant_id), [Recorder(), Recorder(tenant_id, OTHER)]
@@ -106,7 +106,7 @@ async def test_what_a_lost_message_told_is_read_once_for_all(device_key):
         assert own.delivered.empty()
 
 
-async def test_ids_that_were_never_used_are_passed_over(device_key):
+async def test_ids_that_were_never_used_are_skipped(device_key):
     first = (await alert_row(device_key)).pk
     recorder = Recorder()
     async with listening(recorder):
@@ -115,7 +115,7 @@ async def test_ids_that_were_never_used_are_passed_over(device_key):
         await until(recorder, [[second]])
 
 
-async def test_a_message_without_a_row_is_told_in_its_turn():
+async def test_a_message_without_a_row_is_delivered_in_order():
     recorder = Recorder()
     async with listening(recorder):
         await send(9)
@@ -123,7 +123,7 @@ async def test_a_message_without_a_row_is_told_in_its_turn():
         await until(recorder, [[5], [9]])
 
 
-async def test_a_message_of_what_is_known_is_not_passed_on_again():
+async def test_a_repeated_message_is_not_delivered_again():
     recorder = Recorder()
     async with listening(recorder):
         await send(1, 2)
@@ -132,7 +132,7 @@ async def test_a_message_of_what_is_known_is_not_passed_on_again():
         await until(recorder, [[1, 2], [3]])
 
 
-async def test_it_goes_on_from_the_newest_alert_there_is(device_key):
+async def test_the_hub_continues_from_the_newest_stored_alert(device_key):
     newest = (await alert_row(device_key)).pk
     recorder = Recorder()
     async with listening(recorder):

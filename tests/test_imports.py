@@ -1,4 +1,4 @@
-"""The floors of the house: each room imports only those below it, and nothing imports tests, benchmarks or tools."""
+"""The floors: each room imports only the rooms below it, and nothing imports tests, benchmarks or tools."""
 
 import ast
 
@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.live import ROOT
 
-# From the ground up. Some are not built yet; this is where they will stand.
+# From the ground up. Some rooms do not exist yet; their floors are reserved.
 FLOORS = (
     "common",
     "tenants",
@@ -27,7 +27,7 @@ ALSO = {"ingestcloud": {"edge_agent"}}
 
 
 def imported(source: str) -> set[str]:
-    """The top-level packages that a module imports, anywhere in it."""
+    """The top-level packages that a module imports, anywhere in its code."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -38,7 +38,7 @@ def imported(source: str) -> set[str]:
 
 
 @pytest.mark.parametrize("room", [room for room in (*FLOORS, *APART) if (ROOT / room).exists()])
-def test_a_room_imports_only_those_below_it(room):
+def test_a_room_imports_only_the_rooms_below_it(room):
     below = set(FLOORS[: FLOORS.index(room)]) if room in FLOORS else set()
     modules = list((ROOT / room).rglob("*.py"))
     assert modules

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 LOG_WITH = '[{"kind":"log","timestamp":"2026-06-06T10:00:00Z","data":{"level":"i","message":"m","x":VALUE}}]'
 
 
-def test_the_tests_run_on_the_database_they_say():
+def test_the_tests_run_on_the_database_of_their_stack():
     assert connection.vendor == {"servers": "postgresql", "embedded": "sqlite"}[STACK]
 
 
@@ -40,7 +40,7 @@ def test_every_example_of_the_schema_is_accepted_as_it_stands(server, key, devic
     assert SecurityAlert.objects.count() == (kind == "security_alert")
 
 
-def test_a_batch_of_all_kinds_is_one_batch(server, key, device_key):
+def test_events_of_all_kinds_can_share_a_batch(server, key, device_key):
     body = "[" + ",".join(EXAMPLES.values()) + "]"
 
     assert server.post(key, content=body).status_code == 204
@@ -66,7 +66,7 @@ def test_a_security_alert_is_stored_as_an_alert_too(server, key, device_key):
     ("forwarded", "source"),
     [("203.0.113.7", "203.0.113.7"), ("2001:DB8::1", "2001:db8::1"), ("unknown", None), ("x" * 300, None)],
 )
-def test_the_source_is_what_the_proxy_says_if_that_is_an_address(server, key, forwarded, source):
+def test_the_source_is_the_forwarded_address_if_it_is_valid(server, key, forwarded, source):
     assert server.post(key, [log()], headers={"X-Forwarded-For": forwarded}).status_code == 204
     assert IngestBatch.objects.get().source == source
 
@@ -99,7 +99,7 @@ def test_unknown_fields_are_kept_as_sent(server, key):
     assert IngestEvent.objects.get().data == data
 
 
-def test_empty_optional_texts_and_addresses_are_accepted(server, key):
+def test_empty_optional_strings_and_addresses_are_accepted(server, key):
     body = [event("discovery", ip="::1", hostname="", vendor=""), alert(source_ip="", destination_ip=""), log(level="")]
     assert server.post(key, body).status_code == 204
     assert SecurityAlert.objects.get().source_ip is None
@@ -119,12 +119,12 @@ BAD = {
     "missing timestamp": ({"kind": "log", "data": {"level": "i", "message": "m"}}, "timestamp", "required"),
     "missing data": ({"kind": "log", "timestamp": "2026-06-06T10:00:00Z"}, "data", "required"),
     "null data": ({"kind": "log", "timestamp": "2026-06-06T10:00:00Z", "data": None}, "data", "required"),
-    "data a list": ({"kind": "log", "timestamp": "2026-06-06T10:00:00Z", "data": []}, "data", "invalid"),
+    "data is a list": ({"kind": "log", "timestamp": "2026-06-06T10:00:00Z", "data": []}, "data", "invalid"),
     "a number": (5, None, "not_an_object"),
     "null": (None, None, "null"),
     "a list": ([], None, "not_an_object"),
     "unknown kind": (event("weather", temp=1), "kind", "invalid_choice"),
-    "kind a list": (event(["log"], temp=1), "kind", "invalid"),
+    "kind is a list": (event(["log"], temp=1), "kind", "invalid"),
     "telemetry without cpu": (event("telemetry", memory_percent=1), "data.cpu_percent", "required"),
     "telemetry without memory": (event("telemetry", cpu_percent=1), "data.memory_percent", "required"),
     "log without level": (event("log", message="m"), "data.level", "required"),
@@ -134,17 +134,17 @@ BAD = {
     "discovery without ip": (event("discovery", mac="x"), "data.ip", "required"),
     "backup without job": (event("backup_event", status="s"), "data.job_id", "required"),
     "backup without status": (event("backup_event", job_id="j"), "data.status", "required"),
-    "a text for a number": (telemetry(cpu_percent="12.5"), "data.cpu_percent", "invalid"),
+    "a string for a number": (telemetry(cpu_percent="12.5"), "data.cpu_percent", "invalid"),
     "true for a number": (telemetry(memory_percent=True), "data.memory_percent", "invalid"),
-    "a number for a text": (log(message=5), "data.message", "invalid"),
+    "a number for a string": (log(message=5), "data.message", "invalid"),
     "a fraction for an integer": (telemetry(rx_bytes=1.5), "data.rx_bytes", "invalid"),
     "2**63": (telemetry(rx_bytes=2**63), "data.rx_bytes", "out_of_range"),
     "-2**63-1": (telemetry(tx_bytes=-(2**63) - 1), "data.tx_bytes", "out_of_range"),
-    "a severity of its own": (alert(severity="urgent"), "data.severity", "invalid_choice"),
+    "an unknown severity": (alert(severity="urgent"), "data.severity", "invalid_choice"),
     "a severity in capitals": (alert(severity="HIGH"), "data.severity", "invalid_choice"),
     "an empty title": (alert(title=""), "data.title", "blank"),
     "a long level": (log(level="x" * 33), "data.level", "max_length"),
-    "no address": (alert(source_ip="10.0.0.300"), "data.source_ip", "invalid_ip"),
+    "an invalid address": (alert(source_ip="10.0.0.300"), "data.source_ip", "invalid_ip"),
     "an address with a zone": (alert(source_ip="fe80::1%eth0"), "data.source_ip", "invalid_ip"),
     "an empty required address": (event("discovery", ip=""), "data.ip", "invalid_ip"),
     "ports as text": (event("discovery", ip="10.0.0.1", open_ports="22"), "data.open_ports", "invalid"),
@@ -165,7 +165,7 @@ def test_a_bad_event_is_named_by_index_and_field(server, key, name):
 
 
 @pytest.mark.parametrize("text", [r'"\ud800"', r'"x\udfff"', r'"\u0000"'])
-def test_escapes_that_no_database_can_hold_are_refused(server, key, text):
+def test_escapes_that_no_database_can_store_are_refused(server, key, text):
     body = LOG_WITH.replace("VALUE", text)
     errors = assert_problem(server.post(key, content=body), 400, "invalid_events")
     assert (errors[0]["index"], errors[0]["code"]) == (0, "unstorable_text")
@@ -206,7 +206,7 @@ def test_a_wrong_timestamp_and_wrong_data_are_named_together(server, key):
         (b"null", "not_an_array"),
     ],
 )
-def test_a_body_that_is_no_json_array_is_400(server, key, body, code):
+def test_a_body_that_is_not_a_json_array_is_400(server, key, body, code):
     assert_problem(server.post(key, content=body), 400, code)
 
 
@@ -216,7 +216,7 @@ def test_numbers_that_are_not_finite_are_400(server, key, number):
     assert server.post(key, content=body).status_code == 400
 
 
-def test_whole_numbers_at_the_edge_of_64_bits_are_stored(server, key):
+def test_integers_at_the_limits_of_64_bits_are_stored(server, key):
     body = [telemetry(rx_bytes=2**63 - 1, tx_bytes=-(2**63), other=10**40)]
     assert server.post(key, body).status_code == 204
     data = IngestEvent.objects.get().data
@@ -232,7 +232,7 @@ def test_a_backup_event_needs_the_backup_module(server, make_key, make_tenant):
     assert server.post(key, [log()]).status_code == 204
 
 
-def test_the_endpoint_takes_post_alone(server, key):
+def test_the_endpoint_accepts_only_post(server, key):
     import httpx
 
     for method in ("GET", "PUT", "PATCH", "DELETE", "OPTIONS"):
@@ -241,8 +241,8 @@ def test_the_endpoint_takes_post_alone(server, key):
         assert response.headers["Allow"] == "POST"
 
 
-def test_the_view_works_behind_djangos_own_handler_too(client, key):
-    """Where `ingestcloud.asgi` is not in the way: in another project's tests, under another server."""
+def test_the_view_also_works_behind_djangos_own_handler(client, key):
+    """Without `ingestcloud.asgi` in front of it: in another project's tests, or under another server."""
     headers = {"X-Device-Key": key}
     try:
         answer = client.post("/v1/ingest", data=json.dumps([log()]), content_type="application/json", headers=headers)
@@ -255,15 +255,15 @@ def test_the_view_works_behind_djangos_own_handler_too(client, key):
 
 
 @pytest.mark.parametrize("host", ["10.1.2.3", "a name of the site's own", ""])
-def test_the_key_is_enough_whatever_name_the_device_calls_us_by(server, key, host):
+def test_the_key_is_enough_whatever_the_host_header_says(server, key, host):
     assert server.post(key, [log()], headers={"Host": host}).status_code == 204
 
 
 def test_the_examples_here_are_those_of_the_schema():
-    """Where the source document lies beside the checkout, the copies in `tests.support.events` are compared with it."""
+    """Compare the copies in `tests.support.events` with the source document, if that is next to the checkout."""
     source = Path(__file__).resolve().parent.parent.parent / "shared" / "payload-schema.txt"
     if not source.exists():
-        pytest.skip("the source document is not beside this checkout")
+        pytest.skip("the source document is not next to this checkout")
     text = re.sub(r"\s+", "", source.read_text())
     for example in EXAMPLES.values():
         assert re.sub(r"\s+", "", example) in text

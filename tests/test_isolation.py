@@ -1,4 +1,4 @@
-"""Nobody sees or changes what belongs to another tenant, on any surface."""
+"""Nobody can see or change what belongs to another tenant, through any interface."""
 
 import json
 import os
@@ -39,16 +39,16 @@ from tests.support.sockets import ping, receive
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-# Of the admin: what staff see for their tenants, and all else.
+# The models in the admin: those that staff see for their own tenants, and all others.
 ISOLATED = [model for model, pages in admin.site._registry.items() if isinstance(pages, TenantScoped)]
 SUPERUSERS_ONLY = [model for model in admin.site._registry if model not in ISOLATED]
 ACTIONS = {name for name, _ in admin.site.actions} | {
     name for pages in admin.site._registry.values() for name in pages.actions or ()
 }
-# Tables that all pages may read, although no policy says whose rows they are.
+# Tables that all pages may read although they have no policy, and why.
 SHARED = {
-    "auth_permission": "the code says which permissions there are",
-    "django_content_type": "the code says which models there are",
+    "auth_permission": "the code defines the permissions",
+    "django_content_type": "the code defines the models",
     "refused_key_counts": "a request without a valid key belongs to no tenant",
 }
 
@@ -75,7 +75,7 @@ def nothing_changes(side: Side):
 
 @servers_only
 @pytest.mark.parametrize("model", ISOLATED)
-def test_a_forgotten_filter_shows_nothing_of_others(model, ours, theirs):
+def test_a_forgotten_filter_shows_nothing_of_other_tenants(model, ours, theirs):
     with acting_as(ours.user):
         assert set(model.objects.all()) == {ours.rows[model]}
     assert model.objects.count() == 2
@@ -83,7 +83,7 @@ def test_a_forgotten_filter_shows_nothing_of_others(model, ours, theirs):
 
 @servers_only
 @pytest.mark.parametrize("model", [model for model in ISOLATED if model is not Tenant])
-def test_a_forgotten_filter_changes_nothing_of_others(model, ours, theirs):
+def test_a_forgotten_filter_changes_nothing_of_other_tenants(model, ours, theirs):
     with nothing_changes(theirs), acting_as(ours.user):
         field = "tenant" if model is not DeviceKey else "device"
         assert model.objects.update(**{field: getattr(ours, field)}) == 1
@@ -92,7 +92,7 @@ def test_a_forgotten_filter_changes_nothing_of_others(model, ours, theirs):
 
 @servers_only
 @pytest.mark.parametrize("model", [Device, ProvisioningKey, IngestEvent, SecurityAlert])
-def test_nothing_can_be_given_to_another_tenant(model, ours, theirs):
+def test_no_row_can_be_moved_to_another_tenant(model, ours, theirs):
     row = ours.rows[model]
     row.tenant = theirs.tenant
     with pytest.raises(ProgrammingError, match="row-level security"), acting_as(ours.user):
@@ -100,11 +100,11 @@ def test_nothing_can_be_given_to_another_tenant(model, ours, theirs):
 
 
 @servers_only
-def test_whoever_is_no_member_sees_nothing_and_a_superuser_everything(ours, theirs):
+def test_non_members_see_nothing_and_superusers_everything(ours, theirs):
     people = {
         "a user without tenants": (User.objects.create_user("nobody"), 0),
         "a superuser": (User.objects.create_superuser("root"), 2),
-        "one who may no longer log in": (ours.user, 0),
+        "a deactivated user": (ours.user, 0),
     }
     User.objects.filter(pk=ours.user.pk).update(is_active=False)
     for who, (user, count) in people.items():
@@ -114,7 +114,7 @@ def test_whoever_is_no_member_sees_nothing_and_a_superuser_everything(ours, thei
 
 
 def relatives(model: type[Model]) -> set[type[Model]]:
-    """The models that its rows lead to by a key, and those with which it has a many-to-many relation."""
+    """The models that `model` has foreign keys to, and those with which it has a many-to-many relation."""
     return {
         field.related_model
         for field in model._meta.get_fields()
@@ -123,7 +123,7 @@ def relatives(model: type[Model]) -> set[type[Model]]:
 
 
 def models_with_a_tenant() -> list[type[Model]]:
-    """Those whose rows belong to a tenant, or tell of its people, however far away it is."""
+    """The models whose rows belong to a tenant or are about its people, through however many relations."""
     found, models = {Tenant}, apps.get_models(include_auto_created=True)
     while more := {model for model in models if relatives(model) & found} - found:
         found |= more
@@ -134,7 +134,7 @@ def models_with_a_tenant() -> list[type[Model]]:
 
 @servers_only
 def test_every_table_with_a_tenant_has_a_policy_and_no_other_may_be_used():
-    """Sessions and failed logins, to which no key leads, are not among those that may be used."""
+    """So sessions and failed logins, which have no foreign key to a tenant or a user, may not be used."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT relname FROM pg_class WHERE relrowsecurity")
         protected = {name for (name,) in cursor.fetchall()}
@@ -150,8 +150,8 @@ def test_every_table_with_a_tenant_has_a_policy_and_no_other_may_be_used():
 
 @servers_only
 @pytest.mark.parametrize("model", models_with_a_tenant())
-def test_a_policy_says_whose_rows_they_are(model, ours, theirs):
-    """Nobody sees, changes, adds or deletes a row of another tenant, or of its people."""
+def test_a_policy_protects_the_rows_of_each_tenant(model, ours, theirs):
+    """Nobody can see, change, add or delete a row of another tenant, or of its people."""
     mine, others = ours.row_of(model), theirs.row_of(model)
     with acting_as(ours.user):
         assert set(model._default_manager.filter(pk__in=[mine.pk, others.pk])) == {mine}
@@ -168,7 +168,7 @@ def test_a_policy_says_whose_rows_they_are(model, ours, theirs):
 
 
 def refused_or_nothing(side: Side, change) -> bool:
-    """Whether the user of `side` may not use that command at all, or finds no row to change."""
+    """Whether `change` is denied to the user of `side`, or finds no row to change."""
     try:
         with acting_as(side.user):
             return change() == 0
@@ -177,7 +177,7 @@ def refused_or_nothing(side: Side, change) -> bool:
 
 
 @servers_only
-def test_nobody_makes_themselves_a_superuser_or_changes_an_account(ours, theirs):
+def test_nobody_can_make_themselves_a_superuser_or_change_an_account(ours, theirs):
     for user in (ours.user, AnonymousUser()):
         with nothing_changes(ours), acting_as(user):
             assert User.objects.update(is_superuser=True, password="") == 0
@@ -190,7 +190,7 @@ def test_nobody_makes_themselves_a_superuser_or_changes_an_account(ours, theirs)
 
 
 @servers_only
-def test_nobody_brings_in_a_member(ours, theirs):
+def test_nobody_can_add_a_member(ours, theirs):
     with pytest.raises(ProgrammingError, match="row-level security"), acting_as(ours.user):
         ours.tenant.members.add(theirs.user)
     with pytest.raises(ProgrammingError, match="row-level security"), acting_as(ours.user):
@@ -212,7 +212,7 @@ def test_colleagues_see_each_other_and_what_they_did_but_not_their_permissions(o
 
 @servers_only
 def test_a_page_knows_what_its_user_may_do(ours, theirs):
-    """Django's own look-up, by the user's permissions and groups."""
+    """By Django's own look-up of the user's permissions and groups."""
     ours.user.user_permissions.clear()
     permission = ours.group.permissions.get()
     with acting_as(ours.user):
@@ -223,14 +223,14 @@ def test_a_page_knows_what_its_user_may_do(ours, theirs):
 
 @servers_only
 @pytest.mark.parametrize("model", [Session, AccessAttempt, AccessAttemptExpiration, AccessFailureLog, AccessLog])
-def test_no_page_reads_sessions_or_failed_logins(model, ours):
+def test_no_page_can_read_sessions_or_failed_logins(model, ours):
     for user in (ours.user, User.objects.create_superuser("root")):
         with pytest.raises(ProgrammingError, match="permission denied"), acting_as(user):
             model.objects.count()
 
 
 @servers_only
-def test_a_temporary_table_is_not_asked_who_is_a_superuser(ours, theirs):
+def test_a_temporary_table_cannot_say_who_is_a_superuser(ours, theirs):
     with acting_as(ours.user), connection.cursor() as cursor:
         cursor.execute(
             "CREATE TEMPORARY TABLE auth_user ON COMMIT DROP AS SELECT %s AS id, true AS is_active,"
@@ -241,8 +241,8 @@ def test_a_temporary_table_is_not_asked_who_is_a_superuser(ours, theirs):
 
 
 @servers_only
-def test_each_function_of_a_policy_is_asked_once_a_query(ours, theirs):
-    """Not once a row: a plan has them apart from the scan, as an InitPlan."""
+def test_each_function_of_a_policy_is_called_once_per_query(ours, theirs):
+    """Not once per row: the plan calls them in an InitPlan, apart from the scan."""
     for model in models_with_a_tenant():
         with acting_as(ours.user):
             plan = model._default_manager.all().explain(verbose=True)
@@ -252,7 +252,7 @@ def test_each_function_of_a_policy_is_asked_once_a_query(ours, theirs):
 
 
 @servers_only
-def test_a_new_table_with_a_tenant_comes_with_its_policy(ours, theirs):
+def test_a_new_table_with_a_tenant_is_created_with_its_policy(ours, theirs):
     tenant = ("tenant", models.ForeignKey("tenants.Tenant", models.CASCADE))
     operation = CreateTenantTable("Note", [("id", models.BigAutoField(primary_key=True)), tenant])
     before = ProjectState.from_apps(apps)
@@ -270,13 +270,13 @@ def test_a_new_table_with_a_tenant_comes_with_its_policy(ours, theirs):
 
 
 @servers_only
-def test_nobody_sees_the_members_of_others(ours, theirs):
+def test_nobody_sees_the_members_of_other_tenants(ours, theirs):
     with acting_as(ours.user):
         assert [each.user for each in Membership.objects.all()] == [ours.user]
 
 
 @servers_only
-def test_a_partition_is_not_a_way_around(ours, theirs):
+def test_a_partition_does_not_bypass_the_policy(ours, theirs):
     with connection.cursor() as cursor:
         cursor.execute("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'ingest_events'::regclass")
         partitions = [name for (name,) in cursor.fetchall()]
@@ -287,7 +287,7 @@ def test_a_partition_is_not_a_way_around(ours, theirs):
 
 
 @servers_only
-def test_acting_as_somebody_ends_with_its_block_also_within_a_transaction(ours, theirs):
+def test_acting_as_somebody_ends_with_its_block_even_within_a_transaction(ours, theirs):
     with transaction.atomic():
         with acting_as(ours.user):
             with bypass_isolation():
@@ -301,7 +301,7 @@ def test_acting_as_somebody_ends_with_its_block_also_within_a_transaction(ours, 
 
 @pytest.fixture
 def plain_user():
-    """The address of an empty database whose owner may make no roles, as `docs/operations.md` advises."""
+    """An empty database whose owner may not create roles, as `docs/operations.md` advises: (administrator, URL)."""
     url = urlsplit(os.environ["DATABASE_URL"])
     with psycopg.connect(url.geturl(), autocommit=True) as administrator:
         administrator.execute("CREATE ROLE ingestcloud_plain LOGIN PASSWORD 'plain'")
@@ -318,7 +318,7 @@ def manage(url: str, *arguments: str) -> subprocess.CompletedProcess:
 
 
 @servers_only
-def test_a_database_user_that_may_make_no_roles_is_told_what_to_do(plain_user, db):
+def test_a_database_user_that_cannot_create_roles_is_told_what_to_do(plain_user, db):
     administrator, url = plain_user
 
     refused = manage(url, "migrate")
@@ -347,7 +347,7 @@ SELECT 'column', format('%s.%s %s', table_name, column_name, data_type) FROM inf
 
 
 @servers_only
-def test_migrations_can_be_taken_back_and_made_again(plain_user, db):
+def test_migrations_can_be_reversed_and_applied_again(plain_user, db):
     administrator, url = plain_user
     administrator.execute("GRANT ingestcloud_people TO ingestcloud_plain")
     assert manage(url, "migrate").returncode == 0
@@ -367,7 +367,7 @@ def test_migrations_can_be_taken_back_and_made_again(plain_user, db):
 
 
 @pytest.mark.parametrize("model", ISOLATED)
-def test_staff_find_nothing_of_others_in_a_list(model, ours, theirs):
+def test_staff_find_nothing_of_other_tenants_in_a_list(model, ours, theirs):
     client = ours.client()
     for query in (
         {},
@@ -383,17 +383,17 @@ def test_staff_find_nothing_of_others_in_a_list(model, ours, theirs):
 
 @servers_only
 @pytest.mark.parametrize("model", ISOLATED)
-def test_a_list_that_forgets_its_filter_shows_nothing_of_others(model, ours, theirs, monkeypatch):
+def test_a_list_that_forgets_its_filter_shows_nothing_of_other_tenants(model, ours, theirs, monkeypatch):
     monkeypatch.setattr(TenantScoped, "get_queryset", super(TenantScoped, TenantScoped).get_queryset, raising=True)
     page = ours.client().get(list_of(model))
     assert [type(row)(pk=row.pk) for row in page.context["cl"].result_list] == [model(pk=ours.rows[model].pk)]
 
 
 def addresses_of(model: type[Model], object_id: object) -> list[str]:
-    """Every page that the admin has for `model`, those of the row with `object_id` among them."""
+    """The addresses of all pages of the admin for `model`, including those of the row with `object_id`."""
     found = []
     for pattern in admin.site.get_model_admin(model).get_urls():
-        if pattern.name is None:  # a redirect of addresses of Django 1.8
+        if pattern.name is None:  # a redirect from the addresses of Django 1.8
             continue
         keys = dict.fromkeys(pattern.pattern.converters, object_id)
         found.append(reverse(f"admin:{pattern.name}", kwargs=keys))
@@ -404,7 +404,7 @@ FORM = {"status": "resolved", "name": "x", "overlap": 0, "label": "x", "usage_li
 
 
 @pytest.mark.parametrize("model", ISOLATED)
-def test_staff_open_and_change_no_page_of_others(model, ours, theirs):
+def test_staff_cannot_open_or_change_pages_of_other_tenants(model, ours, theirs):
     client, row = ours.client(), theirs.row_of(model)
     mine = set(addresses_of(model, row.pk)) - set(addresses_of(model, 0))
     assert len(mine) >= 3
@@ -416,8 +416,8 @@ def test_staff_open_and_change_no_page_of_others(model, ours, theirs):
 
 
 @pytest.mark.parametrize("model", SUPERUSERS_ONLY)
-def test_users_and_groups_are_for_superusers_alone(model, ours, theirs):
-    """Staff could give themselves every permission, and see the people of all tenants."""
+def test_users_and_groups_are_only_for_superusers(model, ours, theirs):
+    """Otherwise staff could give themselves every permission, and see the people of all tenants."""
     client = ours.client()
     before = list(User.objects.order_by("pk").values()), list(Group.objects.values())
     for address in addresses_of(model, theirs.row_of(model).pk) + addresses_of(model, ours.row_of(model).pk):
@@ -429,7 +429,7 @@ def test_users_and_groups_are_for_superusers_alone(model, ours, theirs):
             "usable_password": "true",
         }
         for answer in (client.get(address), client.post(address, form)):
-            assert answer.status_code == 403 or answer["Location"] == "/admin/", address  # there is no such user
+            assert answer.status_code == 403 or answer["Location"] == "/admin/", address  # as if there were no such row
             assert "theirs-" not in answer.text
     assert (list(User.objects.order_by("pk").values()), list(Group.objects.values())) == before
     for label in (model._meta.verbose_name_plural.title(), f"/admin/auth/{model._meta.model_name}/"):
@@ -439,7 +439,7 @@ def test_users_and_groups_are_for_superusers_alone(model, ours, theirs):
     assert superuser.get(page_of(theirs.user)).status_code == 200
 
 
-def test_staff_are_offered_no_users_and_make_nobody_a_member(ours, theirs):
+def test_staff_are_offered_no_users_and_cannot_change_members(ours, theirs):
     client = ours.client()
     query = {"app_label": "tenants", "model_name": "membership", "field_name": "user", "term": ""}
     assert client.get(reverse("admin:autocomplete"), query).status_code == 403
@@ -458,7 +458,7 @@ def test_staff_are_offered_no_users_and_make_nobody_a_member(ours, theirs):
     assert list(ours.tenant.memberships.values_list("user", "role")) == [(ours.user.pk, Role.ANALYST)]
 
 
-def test_superusers_add_and_remove_members_on_the_tenants_page(ours, theirs):
+def test_superusers_can_add_and_remove_members_on_the_tenants_page(ours, theirs):
     superuser = Client()
     superuser.force_login(User.objects.create_superuser("root"))
     membership = ours.tenant.memberships.get()
@@ -478,7 +478,7 @@ def test_superusers_add_and_remove_members_on_the_tenants_page(ours, theirs):
     assert [member.user for member in ours.tenant.memberships.all()] == [theirs.user]
 
 
-def test_a_user_is_not_deleted_with_what_they_did(ours):
+def test_a_user_cannot_be_deleted_with_their_history(ours):
     superuser = Client()
     superuser.force_login(User.objects.create_superuser("root"))
     for address in (page_of(ours.user).replace("change", "delete"), list_of(User)):
@@ -488,8 +488,8 @@ def test_a_user_is_not_deleted_with_what_they_did(ours):
 
 
 @pytest.mark.parametrize("model", admin.site._registry)
-def test_staff_select_nothing_of_others_for_an_action(model, ours, theirs):
-    """Every action there is, offered or not."""
+def test_staff_cannot_run_actions_on_rows_of_other_tenants(model, ours, theirs):
+    """Tries every action, offered or not."""
     client = ours.client()
     page = client.get(list_of(model))
     if page.status_code == 200 and page.context["action_form"]:
@@ -508,10 +508,10 @@ def test_staff_select_nothing_of_others_for_an_action(model, ours, theirs):
 
 
 def site_pages(side: Side) -> list[str]:
-    """The pages of the admin that are no model's, with all that they could be asked of `side`."""
+    """The pages of the admin that belong to no model, with every argument that could show something of `side`."""
     found = []
     for pattern in admin.site.get_urls():
-        if not isinstance(pattern, URLPattern) or pattern.name is None:  # those of a model, and what is nowhere
+        if not isinstance(pattern, URLPattern) or pattern.name is None:  # the pages of a model, and the catch-all
             continue
         asked: list[dict[str, object]] = [{}]
         if pattern.name == "app_list":
@@ -528,7 +528,7 @@ def site_pages(side: Side) -> list[str]:
     return found
 
 
-def test_no_page_of_the_whole_admin_shows_anything_of_others(ours, theirs):
+def test_no_page_of_the_admin_shows_anything_of_other_tenants(ours, theirs):
     client, pages = ours.client(), site_pages(theirs)
     assert len(pages) > len(theirs.rows)
     fields = [
@@ -547,7 +547,7 @@ def test_no_page_of_the_whole_admin_shows_anything_of_others(ours, theirs):
         assert "theirs-" not in answer.text, (page, query)
 
 
-def test_staff_are_offered_nothing_of_others(ours, theirs):
+def test_staff_are_offered_nothing_of_other_tenants(ours, theirs):
     client = ours.client()
     for model, field in ((Device, "tenant"), (ProvisioningKey, "tenant")):
         query = {"app_label": "devices", "model_name": model._meta.model_name, "field_name": field, "term": ""}
@@ -558,14 +558,14 @@ def test_staff_are_offered_nothing_of_others(ours, theirs):
     assert Device.objects.count() == ProvisioningKey.objects.count() == 2
 
 
-def test_a_tenants_slug_is_taken_for_everybody(ours, theirs):
+def test_slugs_are_unique_across_all_tenants(ours, theirs):
     page = ours.client().post(reverse("admin:tenants_tenant_add"), {"slug": "theirs", "name": "x"})
     assert page.context["errors"]
     assert ours.client().post(reverse("admin:tenants_tenant_add"), {"slug": "new", "name": "x"}).status_code == 302
     assert set(Tenant.objects.for_user(ours.user).values_list("slug", flat=True)) == {"ours", "new"}
 
 
-def test_the_front_page_of_the_admin_counts_nothing_of_others(ours, theirs):
+def test_the_front_page_of_the_admin_counts_nothing_of_other_tenants(ours, theirs):
     page = ours.client().get(reverse("admin:index"))
     assert "theirs-" not in page.text
     assert {"0 of 1", "1"} <= {figure.value for figure in page.context["figures"]}
@@ -574,13 +574,13 @@ def test_the_front_page_of_the_admin_counts_nothing_of_others(ours, theirs):
 # Pages, sockets, devices
 
 
-def test_the_live_page_shows_nothing_of_others(ours, theirs):
+def test_the_live_page_shows_nothing_of_other_tenants(ours, theirs):
     page = ours.client().get(reverse("live_alerts"))
     assert "ours-title" in page.text
     assert "theirs" not in page.text
 
 
-def test_a_socket_is_sent_nothing_of_others(server, ours, theirs, log_in):
+def test_a_socket_is_sent_nothing_of_other_tenants(server, ours, theirs, log_in):
     with server.socket(log_in(user=ours.user), "?since=0") as socket:
         assert receive(socket, 1)[0]["title"] == "ours-title"
         assert server.post(theirs.plaintext, [alert("theirs again")]).status_code == 204
@@ -596,7 +596,7 @@ def test_a_device_sends_for_its_own_tenant_whatever_it_says(server, ours, theirs
     assert IngestEvent.objects.latest("pk").tenant == ours.tenant
 
 
-def test_what_another_device_has_sent_is_no_repeat_and_its_names_are_free(server, ours, theirs):
+def test_the_batches_and_names_of_another_device_are_not_repeats(server, ours, theirs):
     body = json.dumps([log()]).encode()
     for side in (ours, theirs):
         headers = {"Idempotency-Key": "batch-1"}
@@ -604,5 +604,5 @@ def test_what_another_device_has_sent_is_no_repeat_and_its_names_are_free(server
     assert set(IngestEvent.objects.order_by("-pk")[:2].values_list("tenant__name", flat=True)) == {"ours", "theirs"}
 
 
-def test_no_key_is_good_for_anything_else(server, ours):
+def test_a_provisioning_key_cannot_send_events(server, ours):
     assert_problem(server.post(ours.provisioning_plaintext, [log()]), 401, "invalid_device_key")

@@ -1,4 +1,4 @@
-"""Who may send."""
+"""Which keys may send."""
 
 import hashlib
 from datetime import timedelta
@@ -24,7 +24,7 @@ def test_a_key_is_stored_as_a_hash_with_a_visible_prefix(device_key):
     assert len(device_key.prefix) == 12
 
 
-def test_every_refused_key_gets_one_and_the_same_answer(server, make_key):
+def test_every_refused_key_gets_the_same_answer(server, make_key):
     revoked, revoked_plaintext = make_key()
     revoked.revoke()
     _, expired = make_key(expires_at=timezone.now() - timedelta(seconds=1))
@@ -42,7 +42,7 @@ def test_every_refused_key_gets_one_and_the_same_answer(server, make_key):
     assert not IngestBatch.objects.exists()
 
 
-def test_the_key_comes_before_anything_else_is_looked_at(server):
+def test_the_key_is_checked_before_anything_else(server):
     for body, headers in ((b"{", {}), (b"[]", {"Content-Encoding": "br"}), (b" " * 6_000_000, {})):
         assert_problem(server.post("dvc_no", content=body, headers=headers), 401, "invalid_device_key")
 
@@ -64,7 +64,7 @@ def test_a_module_switched_off_by_another_process_is_noticed_on_the_very_next_po
     assert IngestBatch.objects.count() == 1
 
 
-def test_a_rotated_key_is_good_until_the_overlap_ends(server, key, device_key):
+def test_a_rotated_key_is_valid_until_the_overlap_ends(server, key, device_key):
     _, successor = device_key.rotate(timedelta(hours=1))
     assert server.post(key, [log()]).status_code == 204
     assert server.post(successor, [log()]).status_code == 204
@@ -73,7 +73,7 @@ def test_a_rotated_key_is_good_until_the_overlap_ends(server, key, device_key):
     assert server.post(successor, [log()]).status_code == 204
 
 
-def test_rotation_never_lengthens_a_keys_life(make_key):
+def test_rotation_never_extends_a_keys_life(make_key):
     soon = timezone.now() + timedelta(minutes=1)
     key, _ = make_key(expires_at=soon)
     key.rotate(timedelta(days=1))
@@ -81,24 +81,24 @@ def test_rotation_never_lengthens_a_keys_life(make_key):
     assert key.expires_at == soon
 
 
-def test_requests_without_a_valid_key_are_counted_and_nothing_is_kept_of_them(start_server, transactional_db):
+def test_requests_without_a_valid_key_are_counted_but_not_kept(start_server, transactional_db):
     server = start_server(LOG_LEVEL="WARNING")
     for key in ["dvc_" + "x" * 43, "nonsense", None, "", "dvc_"]:
         assert_problem(server.post(key, [log(message="secret")]), 401, "invalid_device_key")
     assert "secret" not in server.log
     assert "dvc_" not in server.log
-    server.stop()  # else it is written once a minute
+    server.stop()  # writes the count, which is otherwise written once a minute
     assert [count.requests for count in RefusedKeyCount.objects.all()] == [5]
     assert "Refused 5 requests without a valid device key in the last minute, from 127.0.0.1 (5)\n" in server.log
 
 
-def test_counts_of_an_hour_add_up(db):
+def test_the_counts_of_an_hour_are_added_up(db):
     for count in (3, 4):
         add_to_hour(count)
     assert RefusedKeyCount.objects.get().requests == 7
 
 
-def test_revoking_twice_keeps_the_first_moment(device_key):
+def test_revoking_twice_keeps_the_first_time(device_key):
     device_key.revoke()
     first = device_key.revoked_at
     device_key.revoke()

@@ -1,4 +1,4 @@
-"""How much a device may send, and that alerts come through."""
+"""How much a device may send, and that alerts get through."""
 
 import json
 import time
@@ -26,7 +26,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def limited(settings, device_key):
-    """Takes a batch of so many events, of a device with ten events a second and twenty at once."""
+    """Takes a batch of `events` and `alerts`, from a device with ten events per second and a burst of twenty."""
     settings.INGEST_EVENTS_PER_SECOND, settings.INGEST_BURST = 10, 20
     limiter = Limiter()
     key = DeviceKey.objects.select_related("device__tenant").get(pk=device_key.pk)
@@ -51,7 +51,7 @@ def test_a_burst_and_then_the_rate(limited, clock):
         limited(1)
 
 
-def test_no_batch_is_too_large_to_be_ever_taken(limited, clock):
+def test_a_batch_larger_than_the_burst_is_accepted_and_leaves_a_debt(limited, clock):
     limited(100)
     with pytest.raises(RateLimited) as refused:
         limited(1)
@@ -60,7 +60,7 @@ def test_no_batch_is_too_large_to_be_ever_taken(limited, clock):
     limited(1)
 
 
-def test_what_is_not_used_is_kept_up_to_the_burst(limited, clock):
+def test_unused_tokens_are_kept_up_to_the_burst(limited, clock):
     limited(20)
     clock[0] += 3600
     limited(20)
@@ -68,7 +68,7 @@ def test_what_is_not_used_is_kept_up_to_the_burst(limited, clock):
         limited(1)
 
 
-def test_alerts_do_not_count_as_other_events_and_are_not_held_up_by_them(limited, clock):
+def test_alerts_are_counted_apart_from_other_events_and_not_delayed_by_them(limited, clock):
     limited(0, alerts=50)
     limited(20)
     limited(0, alerts=50)
@@ -77,7 +77,7 @@ def test_alerts_do_not_count_as_other_events_and_are_not_held_up_by_them(limited
     assert refused.value.wait == 1
 
 
-def test_an_alert_in_a_batch_does_not_lift_the_limit_of_the_others(limited, clock):
+def test_an_alert_in_a_batch_does_not_lift_the_limit_on_other_events(limited, clock):
     limited(19, alerts=1)
     limited(20, alerts=1)
     with pytest.raises(RateLimited) as refused:
@@ -86,8 +86,8 @@ def test_an_alert_in_a_batch_does_not_lift_the_limit_of_the_others(limited, cloc
     limited(0, alerts=1)
 
 
-def test_alerts_have_a_generous_limit_of_their_own(limited, clock):
-    limited(0, alerts=1000)  # the least burst of alerts
+def test_alerts_have_their_own_generous_limit(limited, clock):
+    limited(0, alerts=1000)  # the smallest burst for alerts
     with pytest.raises(RateLimited):
         limited(0, alerts=1)
     limited(20)
@@ -104,7 +104,7 @@ def test_an_empty_batch_counts_as_an_event(limited, clock):
         limited(0)
 
 
-def test_a_refused_body_costs_tokens_and_without_tokens_none_is_looked_at(limited, clock):
+def test_a_refused_body_costs_tokens_and_without_tokens_no_body_is_admitted(limited, clock):
     bad, with_alert = b"[" * 10, b'[{"kind": "security_alert"}]'
     allowance = limited.limiter.of(limited.device)
     allowance.admit(bad)
@@ -112,14 +112,14 @@ def test_a_refused_body_costs_tokens_and_without_tokens_none_is_looked_at(limite
     with pytest.raises(RateLimited):
         allowance.admit(bad)
     allowance.admit(with_alert)
-    allowance.charge(event_count=0, size=1023 * 1024)  # by its size where nothing could be read
+    allowance.charge(event_count=0, size=1023 * 1024)  # by its size, because nothing could be read
     with pytest.raises(RateLimited):
         allowance.admit(with_alert)
     clock[0] += 1
     allowance.admit(bad)
 
 
-def test_a_device_may_have_limits_of_its_own(limited, clock):
+def test_a_device_may_have_its_own_limits(limited, clock):
     limited.device.events_per_second, limited.device.burst = 1, 5
     limited(5)
     with pytest.raises(RateLimited):
@@ -128,7 +128,7 @@ def test_a_device_may_have_limits_of_its_own(limited, clock):
     limited(500)
 
 
-def test_a_device_is_told_when_to_come_again(start_server, transactional_db, device_key, make_key):
+def test_a_device_is_told_when_to_retry(start_server, transactional_db, device_key, make_key):
     other = make_key()[1]
     device_key.device.events_per_second, device_key.device.burst = 5, 10
     device_key.device.save()
@@ -145,7 +145,7 @@ def test_a_device_is_told_when_to_come_again(start_server, transactional_db, dev
     server.stop()
 
 
-def test_refused_batches_count_too_also_the_events_that_a_lenient_one_leaves_out(
+def test_refused_batches_count_and_so_do_the_events_that_a_lenient_one_leaves_out(
     start_server, transactional_db, device_key
 ):
     device_key.device.events_per_second, device_key.device.burst = 1, 10

@@ -1,4 +1,4 @@
-"""Logging in, and what a browser is told to refuse."""
+"""Logging in, passwords, cookies, and the content security policy."""
 
 import re
 import socket
@@ -38,19 +38,19 @@ def log_in(password: str, name: str = "analyst", address: str = "192.0.2.1", url
     return client.post(reverse(url), {"username": name, "password": password})
 
 
-def test_a_password_is_hashed_by_argon2(analyst):
+def test_a_password_is_hashed_with_argon2(analyst):
     assert analyst.password.startswith("argon2$argon2id$")
     assert log_in(PASSWORD).status_code == 302
 
 
-def test_an_older_hash_is_still_good_and_made_anew(analyst):
+def test_an_older_hash_still_works_and_is_replaced(analyst):
     User.objects.update(password=make_password(PASSWORD, hasher="pbkdf2_sha256"))
     assert log_in(PASSWORD).status_code == 302
     assert User.objects.get().password.startswith("argon2$")
 
 
 @pytest.mark.parametrize("url", ["login", "admin:login"])
-def test_whoever_guesses_has_to_wait(analyst, url):
+def test_a_guesser_has_to_wait(analyst, url):
     answers = [log_in("wrong", url=url).status_code for _ in range(6)]
     assert answers == [200] * 4 + [429] * 2
     refused = log_in(PASSWORD, url=url)
@@ -59,25 +59,25 @@ def test_whoever_guesses_has_to_wait(analyst, url):
     assert "Too many attempts" in refused.text
     assert PASSWORD not in refused.text
 
-    assert log_in(PASSWORD, address="192.0.2.2").status_code == 302  # the analyst, at work
+    assert log_in(PASSWORD, address="192.0.2.2").status_code == 302  # the analyst, at another address
     AccessAttempt.objects.update(attempt_time=timezone.now() - timedelta(minutes=16))
     assert log_in(PASSWORD).status_code == 302
 
 
-def test_a_header_does_not_make_a_guesser_somebody_else(analyst):
+def test_a_header_does_not_disguise_a_guesser(analyst):
     for number in range(5):
         log_in("wrong", **{"X-Forwarded-For": f"198.51.100.{number}"})
     assert log_in(PASSWORD, **{"X-Forwarded-For": "198.51.100.99"}).status_code == 429
 
 
-def test_a_good_login_forgets_the_wrong_ones(analyst):
+def test_a_successful_login_clears_the_failed_ones(analyst):
     for _ in range(3):
         for _ in range(3):
             log_in("wrong")
         assert log_in(PASSWORD).status_code == 302
 
 
-def test_nothing_is_kept_of_the_form_of_an_attempt(analyst):
+def test_no_password_is_kept_from_an_attempt(analyst):
     form = {"username": "analyst", "password": "nearly right", "old_password": "nearly right", "x": "nearly right"}
     for _ in range(2):
         Client().post("/login/?x=nearly+right", form, headers={"Accept": "nearly right"})
@@ -86,7 +86,7 @@ def test_nothing_is_kept_of_the_form_of_an_attempt(analyst):
 
 
 def multipart(head: str, **fields: str) -> bytes:
-    """A form as only a program sends one: `head` comes behind the name of each field, which is sent as given."""
+    """A form that no browser would send: names of fields are sent as given, each followed by `head`."""
     parts = [
         f'--x\r\nContent-Disposition: form-data; name="{name}"{head}\r\n\r\n{value}\r\n'
         for name, value in fields.items()
@@ -95,7 +95,7 @@ def multipart(head: str, **fields: str) -> bytes:
 
 
 class Guesser:
-    """Posts forms to a running server, byte by byte as given."""
+    """Posts forms to a running server, exactly the bytes given."""
 
     def __init__(self, server: Server, url: str) -> None:
         self.url = server.url + url
@@ -113,7 +113,7 @@ CHARSETS = ["unicode_escape", "raw_unicode_escape", "hex", "rot13", "undefined",
 
 @pytest.mark.parametrize("url", ["/login/", "/admin/login/", "/alerts/", "/nothing-here", "/api/v1/devices/register"])
 @pytest.mark.django_db(transaction=True)
-def test_only_utf_8_is_taken(server, url):
+def test_only_utf_8_is_accepted(server, url):
     guesser = Guesser(server, url)
     body = multipart("", username="analyst", password="x", z=r"\ud800")
     for charset in CHARSETS:
@@ -153,11 +153,11 @@ ODD = {
     "a surrogate as bytes": {
         "body": multipart("", username="analyst", password="wrong", z="ZZ").replace(b"ZZ", b"\xed\xa0\x80")
     },
-    "another name of a field": {"body": multipart("", username="analyst", password="wrong", **{"\0\ufffe": "x"})},
+    "an odd field name": {"body": multipart("", username="analyst", password="wrong", **{"\0\ufffe": "x"})},
     "a megabyte": {"body": multipart("", username="analyst", password="wrong", z="x" * 1_000_000)},
     "User-Agent": {"User_Agent": b"\xed\xa0\x80\xff" * 200},
     "Accept": {"Accept": b"\xed\xa0\x80\xff" * 2000},
-    "none": {},
+    "nothing odd": {},
 }
 
 
@@ -165,7 +165,7 @@ ODD = {
 @pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
 @pytest.mark.django_db(transaction=True)
 def test_each_wrong_password_counts_whatever_comes_with_it(start_server, analyst, url, odd):
-    """A wrong one that were not counted would be told from the right one, without end."""
+    """If a wrong password were not counted, an attacker could try passwords without end."""
     server = start_server(LOG_LEVEL="INFO")
     guesser = Guesser(server, url)
     headers = {name: value for name, value in odd.items() if name != "body"}
@@ -183,7 +183,7 @@ def test_each_wrong_password_counts_whatever_comes_with_it(start_server, analyst
 
 @pytest.mark.parametrize("path", [b"\0", b"\x80"])
 @pytest.mark.django_db(transaction=True)
-def test_a_header_with_nul_comes_to_no_page(server, path):
+def test_a_header_with_nul_reaches_no_page(server, path):
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as raw:
         raw.sendall(
             b"POST /login/ HTTP/1.1\r\nHost: localhost\r\nUser-Agent: a" + path + b"b\r\nContent-Length: 0\r\n\r\n"
@@ -197,14 +197,14 @@ def policy_of(response) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("path", ["/login/", "/alerts/", "/healthz", "/nothing-here", "/api/schema"])
-def test_our_own_pages_run_no_inline_script_or_style(admin_client, path):
+def test_the_policy_of_our_own_pages_allows_no_inline_script_or_style(admin_client, path):
     policy = policy_of(admin_client.get(path))
     assert "unsafe" not in str(policy)
     assert policy["default-src"] == policy["base-uri"] == policy["frame-ancestors"] == "'none'"
     assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
 
 
-def test_our_own_pages_have_none(admin_client, make_tenant):
+def test_our_own_pages_have_no_inline_script_or_style(admin_client, make_tenant):
     make_tenant()
     for path in ("/alerts/", "/login/"):
         page = admin_client.get(path, follow=True).text
@@ -213,7 +213,7 @@ def test_our_own_pages_have_none(admin_client, make_tenant):
         assert not re.search(r"<style|\sstyle=|\son\w+=", page)
 
 
-def test_the_admin_has_no_inline_script_either(admin_client):
+def test_the_policy_of_the_admin_allows_no_inline_script_either(admin_client):
     policy = policy_of(admin_client.get("/admin/"))
     assert policy["script-src"] == "'self' 'unsafe-eval'"
     assert policy["default-src"] == policy["frame-ancestors"] == "'none'"
@@ -224,7 +224,7 @@ def test_a_hash_takes_little_memory(analyst):
 
 
 @pytest.mark.parametrize("url", ["login", "admin:login"])
-def test_logins_from_a_network_are_limited_whatever_their_names(analyst, url, monkeypatch):
+def test_logins_from_a_network_are_limited_whatever_the_usernames(analyst, url, monkeypatch):
     monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
     for number in range(30):
         assert log_in("wrong", name=f"name-{number}", url=url).status_code == 200
@@ -247,18 +247,18 @@ def test_logins_from_a_network_are_limited_whatever_their_names(analyst, url, mo
         ("", "0.0.0.0"),
     ],
 )
-def test_of_ipv6_the_first_64_bits_count(rf, address, network):
+def test_an_ipv6_network_is_the_first_64_bits(rf, address, network):
     assert network_of(rf.get("/", REMOTE_ADDR=address)) == network
 
 
-def test_a_guesser_has_one_try_whatever_the_rest_of_their_address(analyst):
+def test_a_guesser_gains_nothing_from_other_addresses_of_an_ipv6_network(analyst):
     for number in range(5):
         log_in("wrong", address=f"2001:db8::{number}")
     assert log_in(PASSWORD, address="2001:db8::ffff").status_code == 429
     assert log_in(PASSWORD, address="2001:db8:0:1::1").status_code == 302
 
 
-def test_buckets_are_forgotten_before_they_fill_the_memory():
+def test_buckets_are_discarded_before_they_fill_the_memory():
     buckets = Buckets(rate=1, burst=1, most=100)
     for number in range(1000):
         assert buckets.take(str(number)) == 0
@@ -274,7 +274,7 @@ def test_absurd_names_and_passwords_are_refused(analyst, name, password):
     assert log_in(password, name=name).status_code == 200
 
 
-def test_each_login_is_a_line_in_the_log(analyst, caplog):
+def test_each_login_attempt_is_logged(analyst, caplog):
     caplog.set_level("INFO", "ingestcloud.login")
     log_in("wrong")
     log_in(PASSWORD)
@@ -292,14 +292,14 @@ def test_each_login_is_a_line_in_the_log(analyst, caplog):
         "analyst logged in from 192.0.2.1",
         "analyst did not log in from 192.0.2.1: not active",
         "An unknown name did not log in from 192.0.2.1: no such user",
-        "analyst logged in from an unknown address",  # by this test
+        "analyst logged in from an unknown address",  # by this test's `force_login`
         "analyst logged out from 192.0.2.7",
         *["analyst did not log in from 192.0.2.9: wrong password"] * 4,
         "analyst did not log in from 192.0.2.9: locked out",
     ]
 
 
-def test_an_analyst_changes_their_own_password(db):
+def test_analysts_can_change_their_own_password(db):
     user = User.objects.create_user("ada", password=PASSWORD)
     here, elsewhere = Client(), Client()
     for client in (here, elsewhere):
@@ -324,8 +324,8 @@ def change_password(client: Client, old: str, new: str = "staple battery horse")
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_old_password_is_not_guessed_with_a_session(analyst, caplog):
-    """Somebody who has stolen it: each try is counted and logged, as at a login."""
+def test_the_old_password_cannot_be_guessed_with_a_session(analyst, caplog):
+    """Someone with a stolen session cannot try without end: each try is counted and logged, as at a login."""
     caplog.set_level("INFO", "ingestcloud")
     client = Client(REMOTE_ADDR="192.0.2.9")
     client.force_login(analyst)
@@ -339,7 +339,7 @@ def test_the_old_password_is_not_guessed_with_a_session(analyst, caplog):
     assert log_in(PASSWORD, address="192.0.2.2").status_code == 302
 
 
-def test_a_changed_password_is_a_line_in_the_log(analyst, caplog):
+def test_a_password_change_is_logged(analyst, caplog):
     caplog.set_level("INFO", "ingestcloud")
     client = Client(REMOTE_ADDR="192.0.2.9")
     client.force_login(analyst)
@@ -360,18 +360,18 @@ def test_a_changed_password_is_a_line_in_the_log(analyst, caplog):
 
 
 @pytest.mark.parametrize("method", ["get", "post"])
-def test_there_is_one_page_to_change_the_own_password(client, analyst, method):
+def test_there_is_only_one_page_to_change_ones_own_password(client, analyst, method):
     client.force_login(analyst)
     answer = getattr(client, method)(reverse("admin:password_change"), {"old_password": PASSWORD})
     assert (answer.status_code, answer["Location"]) == (302, "/password/")
 
 
-def test_an_old_password_is_of_bounded_length(client, analyst):
+def test_the_length_of_the_old_password_is_limited(client, analyst):
     client.force_login(analyst)
     assert "at most 4096 characters" in change_password(client, "x" * (PASSWORD_LENGTH + 1)).text
 
 
-def test_a_right_password_of_nobody_of_the_staff_is_a_line_in_the_log(analyst, caplog):
+def test_a_correct_password_of_a_user_who_is_not_staff_is_logged(analyst, caplog):
     caplog.set_level("INFO", "ingestcloud")
     User.objects.update(is_staff=False)
     assert log_in(PASSWORD, url="admin:login").status_code == 200
@@ -381,7 +381,7 @@ def test_a_right_password_of_nobody_of_the_staff_is_a_line_in_the_log(analyst, c
 
 
 def test_every_cookie_is_hidden_from_scripts(admin_client, tenant):
-    """Messages have none of their own."""
+    """Messages have no cookie of their own."""
     change = reverse("admin:tenants_tenant_change", args=[tenant.pk])
     page = admin_client.get(change)
     form = {"name": "New", "slug": tenant.slug, "memberships-TOTAL_FORMS": 0, "memberships-INITIAL_FORMS": 0}
@@ -393,7 +393,7 @@ def test_every_cookie_is_hidden_from_scripts(admin_client, tenant):
     assert "was changed successfully" in admin_client.get(saved["Location"]).text
 
 
-def test_a_login_waits_for_its_turn_and_not_for_ever(analyst, monkeypatch):
+def test_a_login_waits_for_its_turn_but_not_forever(analyst, monkeypatch):
     monkeypatch.setattr(login, "TURN_SECONDS", 0.1)
     hold, holding = threading.Event(), threading.Semaphore(0)
 
