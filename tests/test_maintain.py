@@ -94,7 +94,7 @@ def test_an_event_without_a_partition_is_not_refused(store_event):
 
 
 @pytest.mark.django_db
-def test_a_tenants_old_events_are_deleted_and_no_other_tenants(store_event, make_key, tenant, device_key):
+def test_old_events_of_one_tenant_are_deleted_but_not_those_of_another(store_event, make_key, tenant, device_key):
     other_key = make_key()[0]
     old, new = store_event(31 * DAY), store_event(29 * DAY)
     others = store_event(31 * DAY, other_key)

@@ -218,5 +218,5 @@ def test_a_flood_of_refusals_does_not_fill_the_log(start_server, log_in):
 
 
 def own_lines(text: str) -> list[str]:
-    """All lines but the access log's, which the web server writes."""
+    """All lines except the access log's, which the web server writes."""
     return [line for line in text.splitlines() if " uvicorn.access " not in line]

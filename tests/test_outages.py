@@ -260,7 +260,7 @@ def test_readyz_says_which_sequence_is_behind_its_table(site):
 
 
 def test_sqlsequencereset_repairs_the_sequences(site):
-    """docs/operations.md advises it after a switch-over."""
+    """The repair that docs/operations.md advises after a switch-over."""
     assert site.post(body_of(next(numbers))).status_code == 204
     with site.connect() as connection:
         for table in ("ingest_batches", "ingest_events", "security_alerts", "devices", "tenants"):
