@@ -237,7 +237,7 @@ def make_alert(device_key):
 
 @pytest.fixture
 def kept(device_key):
-    """The rejected batches of the device of `key`, once `times` refusals are kept: that comes after the answer."""
+    """The rejected batches of the device of `key`, once `times` refusals are kept, which is after the answer."""
 
     def kept(times: int, **fields) -> QuerySet[RejectedBatch]:
         rows = RejectedBatch.objects.filter(**(fields or {"device": device_key.device}))
@@ -258,4 +258,4 @@ def site():
     site.stop()
 
 
-other_site = site  # a redirect may lead to it
+other_site = site  # redirects may lead to it

@@ -53,7 +53,7 @@ def old_partitions(db):
     """Partitions for the twenty weeks before this one."""
     first = partitions.week_of(NOW)
     yield [partitions.make(first - n * WEEK) for n in range(1, 21)]
-    for partition in partitions.partitions():  # what a test commits is there for the next one
+    for partition in partitions.partitions():  # what one test commits, the next would see
         if not first <= partition.start <= first + 4 * WEEK:
             partitions.drop(partition)
 
@@ -86,7 +86,7 @@ def test_an_event_without_a_partition_is_not_refused(store_event):
     event = store_event(-10 * WEEK)
     assert partition_of(event) == "ingest_events_default"
     assert "The default partition has events" in maintain()
-    # The week that has begun there goes on there; the others get their own.
+    # A week that already has events in the default partition stays there; the others get their own.
     made = partitions.make_ahead(NOW + 8 * WEEK)
     assert len(made) == 4
     assert f"ingest_events_{partitions.week_of(event.received_at):%Y%m%d}" not in made
@@ -94,7 +94,7 @@ def test_an_event_without_a_partition_is_not_refused(store_event):
 
 
 @pytest.mark.django_db
-def test_a_tenants_old_events_are_deleted_and_nobody_elses(store_event, make_key, tenant, device_key):
+def test_old_events_of_one_tenant_are_deleted_but_not_those_of_another(store_event, make_key, tenant, device_key):
     other_key = make_key()[0]
     old, new = store_event(31 * DAY), store_event(29 * DAY)
     others = store_event(31 * DAY, other_key)
@@ -106,7 +106,7 @@ def test_a_tenants_old_events_are_deleted_and_nobody_elses(store_event, make_key
 
 
 @pytest.mark.django_db
-def test_many_are_deleted_in_small_steps(store_event, tenant, monkeypatch):
+def test_many_events_are_deleted_in_small_steps(store_event, tenant, monkeypatch):
     monkeypatch.setattr("ingest.retention.STEP_ROWS", 10)
     for _ in range(35):
         store_event(2 * DAY)
@@ -118,7 +118,7 @@ def test_many_are_deleted_in_small_steps(store_event, tenant, monkeypatch):
 
 
 @pytest.mark.django_db
-def test_alerts_go_when_they_are_resolved_and_batches_not_before_a_month(tenant, device_key):
+def test_alerts_are_deleted_only_if_resolved_and_batches_only_after_a_month(tenant, device_key):
     common = {"tenant": tenant, "device": device_key.device}
     for days in (10, 40):
         for status in ("open", "acknowledged", "resolved"):
@@ -154,18 +154,22 @@ def test_a_partition_is_dropped_when_no_tenant_keeps_it(store_event, make_key, t
 
 @servers_only
 @pytest.mark.django_db
-def test_nothing_is_dropped_that_one_tenant_keeps_for_ever(store_event, make_key, tenant, old_partitions):
+def test_a_partition_is_not_dropped_while_it_has_events_that_a_tenant_keeps_forever(
+    store_event, make_key, tenant, old_partitions
+):
     keep_for(30, tenant)
     kept = store_event(100 * DAY, make_key()[0])
     maintain()
     assert IngestEvent.objects.get() == kept
-    # Those that were empty are gone, but for the one that may still be written to.
+    # Empty partitions are gone, unless they ended less than a day ago and may still be written to.
     assert {p.start for p in partitions.partitions() if p.end <= NOW - DAY} == {partitions.week_of(kept.received_at)}
 
 
 @servers_only
 @pytest.mark.django_db(transaction=True)
-def test_a_long_query_is_waited_for_briefly_and_the_rest_is_done(store_event, tenant, old_partitions, monkeypatch):
+def test_maintain_waits_only_briefly_for_a_long_query_and_does_the_rest(
+    store_event, tenant, old_partitions, monkeypatch
+):
     monkeypatch.setattr(partitions, "LOCK_SECONDS", 0.05)
     keep_for(30, tenant)
     store_event(31 * DAY)
@@ -193,7 +197,7 @@ def test_a_long_query_is_waited_for_briefly_and_the_rest_is_done(store_event, te
 
 @servers_only
 @pytest.mark.django_db(transaction=True)
-def test_batches_come_in_while_partitions_are_made_and_dropped(server, key, tenant, old_partitions):
+def test_batches_are_accepted_while_partitions_are_made_and_dropped(server, key, tenant, old_partitions):
     keep_for(7, tenant)
     answers: list[int] = []
     headers = {"X-Device-Key": key}
@@ -221,7 +225,7 @@ def test_batches_come_in_while_partitions_are_made_and_dropped(server, key, tena
 
 @servers_only
 @pytest.mark.django_db(transaction=True)
-def test_twice_at_once_is_as_good_as_once(old_partitions, store_event, tenant):
+def test_two_runs_at_the_same_time_do_not_disturb_each_other(old_partitions, store_event, tenant):
     keep_for(7, tenant)
     for _ in range(50):
         store_event(60 * DAY)

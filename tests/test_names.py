@@ -1,4 +1,4 @@
-"""What a name may not have, and what becomes in the log of whatever a client sends: one record is one line."""
+"""What names must not contain, and how the log writes what a client sends: each record is one line."""
 
 import io
 import logging
@@ -25,24 +25,24 @@ FORGED = "2026-06-06 10:00:00,000 INFO devices Device press-02 of acme registere
 BAD = {
     "a line of its own": f"press-01\n{FORGED}",
     "a carriage return": f"press-01\r{FORGED}",
-    "a tabulator": "press\t01",
-    "a terminal's colours": "press-01\x1b[31m",
-    "one of the C1 controls": "press-01\x9b31m",
+    "a tab": "press\t01",
+    "terminal colours": "press-01\x1b[31m",
+    "a C1 control": "press-01\x9b31m",
     "a next line": "press-01\x85x",
     "a line separator": "press-01\u2028x",
     "a paragraph separator": "press-01\u2029x",
-    "a direction overridden": "press-\u202e10",
-    "a direction isolated": "press-\u206701\u2069",
-    "no width": "press-\u200b01",
+    "a direction override": "press-\u202e10",
+    "a direction isolate": "press-\u206701\u2069",
+    "a zero-width space": "press-\u200b01",
     "a byte order mark": "\ufeffpress-01",
     "a tag": "press-01\U000e0041",
     "a Hangul filler": "press-01\u3164",
-    "half a Hangul filler": "press-01\uffa0",
+    "a half-width Hangul filler": "press-01\uffa0",
     "a Hangul syllable without a letter": "press\u115f\u116001",
-    "a Khmer vowel that nobody sees": "press\u17b4\u17b501",
-    "a blank pattern of Braille": "press-01\u2800",
-    "a joiner of graphemes": "press\u034f-01",
-    "a musical symbol that nobody sees": "press-01\U0001d159",
+    "an invisible Khmer vowel": "press\u17b4\u17b501",
+    "a blank Braille pattern": "press-01\u2800",
+    "a grapheme joiner": "press\u034f-01",
+    "an invisible musical symbol": "press-01\U0001d159",
 }
 GOOD = [
     "Prüfstand 7, Süd",
@@ -62,7 +62,7 @@ bad_names = pytest.mark.parametrize("name", BAD.values(), ids=BAD)
 @bad_names
 @pytest.mark.parametrize("field", ["name", "type", "location"])
 @pytest.mark.django_db(transaction=True)
-def test_no_device_registers_with_it(server, issue, field, name):
+def test_no_device_registers_with_a_bad_name(server, issue, field, name):
     answer = server.register(issue()[1], {"name": "press-01", field: name})
     [error] = assert_problem(answer, 400, "invalid_registration")
     assert (error["field"], error["code"]) == (field, "control_characters")
@@ -70,7 +70,7 @@ def test_no_device_registers_with_it(server, issue, field, name):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_names_in_any_language_are_taken(server, issue):
+def test_names_in_any_language_are_accepted(server, issue):
     _, plaintext = issue(usage_limit=len(GOOD))
     for name in GOOD:
         assert server.register(plaintext, {"name": name, "location": name}).status_code == 201
@@ -79,7 +79,7 @@ def test_names_in_any_language_are_taken(server, issue):
 
 @pytest.mark.parametrize("name", UNSEEN)
 @pytest.mark.django_db(transaction=True)
-def test_a_name_has_something_to_see(server, issue, tenant, admin_client, name):
+def test_a_name_must_have_a_visible_character(server, issue, tenant, admin_client, name):
     assert_problem(server.register(issue()[1], {"name": name}), 400, "invalid_registration")
     page = admin_client.post(reverse("admin:devices_device_add"), {"tenant": tenant.pk, "name": name})
     assert "Must have a visible character" in page.text
@@ -90,7 +90,7 @@ def test_a_name_has_something_to_see(server, issue, tenant, admin_client, name):
 
 @bad_names
 @pytest.mark.django_db
-def test_no_command_takes_it(tenant, name):
+def test_no_command_accepts_a_bad_name(tenant, name):
     for arguments in (
         ["create_device", tenant.slug, name],
         ["create_device", tenant.slug, "press-01", "--type", name],
@@ -103,16 +103,16 @@ def test_no_command_takes_it(tenant, name):
     assert (Tenant.objects.count(), Device.objects.count(), ProvisioningKey.objects.count()) == (1, 0, 0)
 
 
-@pytest.mark.parametrize("name", ["press\x00", "press\udcff"], ids=["NUL", "no UTF-8"])
+@pytest.mark.parametrize("name", ["press\x00", "press\udcff"], ids=["NUL", "not UTF-8"])
 @pytest.mark.django_db
-def test_what_no_database_can_hold_is_refused_by_the_command_too(tenant, name):
+def test_the_command_also_refuses_what_no_database_can_hold(tenant, name):
     with pytest.raises(CommandError, match=r"^name: "):
         call_command("create_device", tenant.slug, name)
 
 
 @pytest.mark.parametrize("name", ["press-\u202e10", "press\x1b01"])
 @pytest.mark.django_db
-def test_no_form_takes_it(admin_client, tenant, name):
+def test_no_form_accepts_a_bad_name(admin_client, tenant, name):
     device = Device.objects.create(tenant=tenant, name="press-01")
     for address, form in {
         reverse("admin:devices_device_change", args=[quote(device.pk)]): {"name": name},
@@ -126,7 +126,7 @@ def test_no_form_takes_it(admin_client, tenant, name):
 
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
-    """What the formatter of the settings writes."""
+    """The output of the log formatter in the settings."""
     written = io.StringIO()
     handler = logging.StreamHandler(written)
     configurator = logging.config.DictConfigurator(settings.LOGGING)
@@ -140,12 +140,12 @@ def log() -> Iterator[io.StringIO]:
 @bad_names
 def test_a_record_is_one_line_whatever_is_in_it(log, name):
     logging.getLogger("tests.names").warning("Device %s registered", name)
-    [line] = log.getvalue().splitlines()  # which splits at more than LF
+    [line] = log.getvalue().splitlines()  # splits at more than LF
     assert line.endswith(f"WARNING tests.names Device {escape(name)} registered")
     assert line.isprintable()
 
 
-def test_a_traceback_keeps_its_lines_and_looks_like_no_record(log):
+def test_a_traceback_keeps_its_lines_but_does_not_look_like_a_record(log):
     try:
         raise ValueError(BAD["a line of its own"] + BAD["a carriage return"] + BAD["a line separator"])
     except ValueError:
@@ -158,7 +158,7 @@ def test_a_traceback_keeps_its_lines_and_looks_like_no_record(log):
     assert "\r" not in log.getvalue()
 
 
-def test_a_line_is_of_bounded_length(log):
+def test_a_line_has_a_bounded_length(log):
     logging.getLogger("tests.names").warning("Not Found: %s", "/" + "\u202e" * 60_000)
     [line] = log.getvalue().splitlines()
     assert line[MAX_LINE:].startswith("… (359")
@@ -166,7 +166,7 @@ def test_a_line_is_of_bounded_length(log):
 
 
 @pytest.mark.parametrize("text", ["x" * 60_000, "x\n" * 60_000])
-def test_a_traceback_is_of_bounded_length_and_says_what_was_raised(log, text):
+def test_a_traceback_has_a_bounded_length_and_says_what_was_raised(log, text):
     try:
         raise ValueError(text + "the end")
     except ValueError:
@@ -176,13 +176,13 @@ def test_a_traceback_is_of_bounded_length_and_says_what_was_raised(log, text):
 
 
 def refused(number: int) -> logging.LogRecord:
-    """What Django says of an answer."""
+    """The record that Django logs for a 404."""
     record = logging.LogRecord("django.request", logging.WARNING, "", 0, "Not Found: %s", (f"/{number}%s",), None)
     record.status_code = 404
     return record
 
 
-def test_refusals_are_a_line_a_minute(monkeypatch):
+def test_refusals_are_logged_once_a_minute(monkeypatch):
     monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
     seldom, records = SeldomRefusals(), [refused(number) for number in range(5)]
     assert [bool(seldom.filter(record)) for record in records] == [True, False, False, False, False]
@@ -197,8 +197,8 @@ def test_refusals_are_a_line_a_minute(monkeypatch):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_flood_of_refusals_fills_no_log(start_server, log_in):
-    """By anybody, or with permission for nothing: no line for each, and no traceback."""
+def test_a_flood_of_refusals_does_not_fill_the_log(start_server, log_in):
+    """Refused requests, of anyone or of staff without permissions: no line for each, and no traceback."""
     server = start_server(LOG_LEVEL="INFO")
     cookie = log_in(user=User.objects.create_user("staff", is_staff=True))
     before = len(own_lines(server.log))
@@ -218,5 +218,5 @@ def test_a_flood_of_refusals_fills_no_log(start_server, log_in):
 
 
 def own_lines(text: str) -> list[str]:
-    """All but those of the access log, which is the server's."""
+    """All lines except the access log's, which the web server writes."""
     return [line for line in text.splitlines() if " uvicorn.access " not in line]

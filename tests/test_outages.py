@@ -1,4 +1,4 @@
-"""What the servers below us may do to us: a database that is gone, locked, full, or being migrated."""
+"""What happens while the database is gone, locked, full, or being migrated."""
 
 import itertools
 import json
@@ -57,7 +57,7 @@ class Site:
         return psycopg.connect(self.database.url, autocommit=True)
 
     def stored(self) -> Counter[int]:
-        """How often each number is stored."""
+        """How many times each number is stored."""
         with self.connect() as connection:
             query = "SELECT data->'number', count(*) FROM ingest_events WHERE data ? 'number' GROUP BY 1"
             return Counter(dict(connection.execute(query).fetchall()))
@@ -109,7 +109,7 @@ class Sender(threading.Thread):
 
 @contextmanager
 def load(site: Site) -> Iterator[list[Sender]]:
-    """Four devices send. In the end all that they sent is acknowledged, and stored once."""
+    """Four devices send. At the end, everything they sent has been acknowledged, and stored exactly once."""
     senders = [Sender(site) for _ in range(4)]
     for sender in senders:
         sender.start()
@@ -129,7 +129,7 @@ def load(site: Site) -> Iterator[list[Sender]]:
 
 
 def wait_for_more(senders: list[Sender]) -> None:
-    """Until each has had one more batch acknowledged."""
+    """Wait until each has had another batch acknowledged."""
     counts = [len(sender.acknowledged) for sender in senders]
     deadline = time.monotonic() + 30
     while any(len(sender.acknowledged) <= count for sender, count in zip(senders, counts, strict=True)):
@@ -138,7 +138,7 @@ def wait_for_more(senders: list[Sender]) -> None:
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
-def test_a_database_stopped_and_started_under_load_is_503_meanwhile(site, mode):
+def test_a_database_restarted_under_load_is_503_in_the_meantime(site, mode):
     with load(site) as senders:
         site.database.stop(mode)
         time.sleep(6)  # longer than the pool waits
@@ -147,7 +147,7 @@ def test_a_database_stopped_and_started_under_load_is_503_meanwhile(site, mode):
     assert any(sender.refusals for sender in senders)
 
 
-def test_a_lock_on_the_table_is_503_and_then_all_is_well(site):
+def test_a_locked_table_is_503_until_it_is_unlocked(site):
     body = body_of(-1)
     with site.connect() as other, other.transaction():
         other.execute("LOCK TABLE ingest_events IN ACCESS EXCLUSIVE MODE")
@@ -159,7 +159,7 @@ def test_a_lock_on_the_table_is_503_and_then_all_is_well(site):
 WAITS_FOR_LOCK = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
 
 
-def test_what_waits_is_bounded(site):
+def test_the_backlog_is_bounded(site):
     server = site.serve(INGEST_BACKLOG_BYTES="10000")
     waiting, more = body_of(-2), json.dumps([log() for _ in range(100)]).encode()
     with site.connect() as other, other.transaction():
@@ -167,7 +167,7 @@ def test_what_waits_is_bounded(site):
         first = threading.Thread(target=site.post, args=[waiting, server])
         first.start()
         deadline = time.monotonic() + 10
-        with site.connect() as watching:  # in one transaction it would see the same for ever
+        with site.connect() as watching:  # without a transaction, in which it would always see the same
             while not watching.execute(WAITS_FOR_LOCK).fetchone()[0]:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
@@ -177,7 +177,9 @@ def test_what_waits_is_bounded(site):
         assert int(answer.headers["Retry-After"]) > 0
     first.join()
     for body in (waiting, more):
-        while (answer := site.post(body, server)).status_code != 204:  # the first was given up, and is still held
+        while (
+            answer := site.post(body, server)
+        ).status_code != 204:  # the server gave up on the first, but still holds it
             assert_problem(answer, 503, "overloaded")
             assert time.monotonic() < deadline + 10
     assert site.stored()[-2] == 1
@@ -191,9 +193,9 @@ SELECT 1, 1, 0, 'log', now(), jsonb_build_object('message', repeat('x', 150)), n
 LARGEST = "SELECT max(pg_relation_size(inhrelid)) FROM pg_inherits WHERE inhparent = 'ingest_events'::regclass"
 
 
-def test_a_full_disk_is_503_and_then_all_is_well(site):
+def test_a_full_disk_is_503_until_there_is_room(site):
     with site.connect() as connection:
-        connection.execute(FILL)  # so that the limit is above the size of a file of the log, which is 16 MiB
+        connection.execute(FILL)  # so that the limit exceeds the size of a WAL file, 16 MiB
         limit = connection.execute(LARGEST).fetchone()[0]
     with load(site):
         site.database.stop("fast")
@@ -207,7 +209,7 @@ def test_a_full_disk_is_503_and_then_all_is_well(site):
 
 
 def test_a_migration_under_load_loses_nothing(site):
-    """What the servers of the next version see before `migrate`, and then its lock."""
+    """First what servers of the next version see before `migrate`, then the lock that it takes."""
     with load(site), site.connect() as connection:
         connection.execute("ALTER TABLE ingest_batches RENAME COLUMN idempotency_key TO not_there_yet")
         time.sleep(2)
@@ -216,12 +218,12 @@ def test_a_migration_under_load_loses_nothing(site):
             time.sleep(2)
 
 
-def test_connections_that_lead_nowhere_are_given_up(site):
-    """As with a balancer that has lost them and answers their keepalives: new ones work."""
+def test_dead_connections_are_given_up(site):
+    """As with a load balancer that has lost them but still answers keepalives; new connections work."""
     proxy = StallingProxy(site.database.connect)
     server = site.serve(DATABASE_URL=site.database.url_through(proxy.port))
     bodies = (body_of(next(numbers)) for _ in iter(int, 1))
-    # Many are open: one for each of those that look keys up, and for each writer.
+    # Open many: one for each thread that looks up keys, and one for each writer.
     with ThreadPoolExecutor(MAX_REQUESTS) as pool:
         list(pool.map(lambda _: site.post(next(bodies), server), range(24)))
         list(pool.map(lambda _: httpx.get(f"{server.url}/login/", timeout=30), range(12)))
@@ -232,7 +234,7 @@ def test_connections_that_lead_nowhere_are_given_up(site):
     assert (ready.status_code, ready.json()["database"]) == (503, "unavailable")
     while (answer := site.post(next(bodies), server)).status_code != 204:
         assert_problem(answer, 503, "storage_unavailable")
-    assert time.monotonic() - stalled_at < 20  # one operation on a dead connection, or one behind another
+    assert time.monotonic() - stalled_at < 20  # for one operation on a dead connection, or one queued behind another
     with ThreadPoolExecutor(MAX_REQUESTS) as pool:
         answers = list(pool.map(lambda _: site.post(next(bodies), server).status_code, range(48)))
     assert set(answers) == {204}
@@ -257,8 +259,8 @@ def test_readyz_says_which_sequence_is_behind_its_table(site):
     assert httpx.get(f"{site.server.url}/readyz").status_code == 200
 
 
-def test_sqlsequencereset_repairs_them(site):
-    """What docs/operations.md advises after a switch-over."""
+def test_sqlsequencereset_repairs_the_sequences(site):
+    """The repair that docs/operations.md advises after a switch-over."""
     assert site.post(body_of(next(numbers))).status_code == 204
     with site.connect() as connection:
         for table in ("ingest_batches", "ingest_events", "security_alerts", "devices", "tenants"):

@@ -1,4 +1,4 @@
-"""A page is one transaction that acts as its user, ends in time, and is rolled back if it fails."""
+"""Each page runs in one transaction, which acts as the user, has a time limit, and is rolled back on failure."""
 
 import ast
 import asyncio
@@ -65,7 +65,7 @@ def sees(request) -> HttpResponse:
 
 @servers_only
 @pytest.mark.parametrize("address", ["/api/v1/groups", "/v1/other", "/healthz/more", "/readyz/", "/page/"])
-def test_an_address_that_somebody_adds_acts_as_its_user(add_page, member, tenant, make_tenant, address):
+def test_a_page_added_at_any_address_acts_as_its_user(add_page, member, tenant, make_tenant, address):
     make_tenant(slug="theirs")
     add_page(address, sees)
     assert member.get(address).text == tenant.slug
@@ -121,8 +121,8 @@ STRAYS = [streams, streams_asynchronously, asks_in_another_thread, asks_by_async
 @pytest.mark.parametrize("stray", STRAYS)
 @pytest.mark.parametrize("ask", [slugs, write])
 @pytest.mark.parametrize("who", ["member", "anybody"])
-def test_no_page_asks_the_database_outside_of_its_transaction(add_page, member, tenant, make_tenant, stray, ask, who):
-    """It would ask as the tables' owner: of all tenants, and what it writes would stay."""
+def test_no_page_queries_the_database_outside_its_transaction(add_page, member, tenant, make_tenant, stray, ask, who):
+    """It would run as the tables' owner: it would see all tenants, and its writes would not be rolled back."""
     make_tenant(slug="theirs")
     add_page("/page/", stray(ask))
     client = member if who == "member" else Client(raise_request_exception=False)
@@ -132,8 +132,8 @@ def test_no_page_asks_the_database_outside_of_its_transaction(add_page, member, 
     assert not Tenant.objects.filter(name="written").exists()
 
 
-def test_a_task_that_outlives_its_page_does_not_ask_as_the_owner(tenant):
-    """It has the context of the page, whose transaction is over."""
+def test_a_task_that_outlives_its_page_does_not_query_as_the_owner(tenant):
+    """It still has the context of the page, but the page's transaction is over."""
     with acting_as(AnonymousUser()):
         context = contextvars.copy_context()
     with pytest.raises(RuntimeError, match="until it ends"):
@@ -143,7 +143,7 @@ def test_a_task_that_outlives_its_page_does_not_ask_as_the_owner(tenant):
     assert slugs() == tenant.slug
 
 
-def test_a_page_asks_by_an_asynchronous_view(add_page, member, tenant, make_tenant):
+def test_an_asynchronous_view_queries_as_its_user(add_page, member, tenant, make_tenant):
     async def view(request):
         return HttpResponse(",".join([each.slug async for each in Tenant.objects.for_user(await request.auser())]))
 
@@ -153,12 +153,12 @@ def test_a_page_asks_by_an_asynchronous_view(add_page, member, tenant, make_tena
 
 
 THREADS = {"Thread", "Timer", "ThreadPoolExecutor", "run_in_executor"}
-# They serve devices, sockets and health, decode, or hash: none is a page's.
+# Their threads serve devices, sockets and health checks, decode, or hash passwords: none belongs to a page.
 MODULES_WITH_THREADS = {"common/database.py", "ingest/storing/writer.py", "ingest/turns.py", "ingestcloud/login.py"}
 
 
-def test_no_page_begins_a_thread_without_its_context():
-    """Its queries would be the owner's. `sync_to_async` and `asyncio.to_thread` hand the context on."""
+def test_no_page_starts_a_thread_without_its_context():
+    """Its queries would run as the owner. `sync_to_async` and `asyncio.to_thread` pass the context on."""
     rooms = ("alerts", "common", "devices", "ingest", "ingestcloud", "tenants")
     found = {
         str(module.relative_to(ROOT))
@@ -188,7 +188,7 @@ def writes_and_answers_500(request):
 @pytest.mark.parametrize("view", [writes_and_raises, writes_and_renders, writes_and_answers_500])
 @pytest.mark.parametrize("method", ["get", "post"])
 @pytest.mark.parametrize("who", ["member", "anybody"])
-def test_what_fails_is_rolled_back(add_page, member, tenant, view, method, who):
+def test_a_page_that_fails_is_rolled_back(add_page, member, tenant, view, method, who):
     add_page("/page/", view)
     client = member if who == "member" else Client(raise_request_exception=False)
     assert getattr(client, method)("/page/").status_code == 500
@@ -198,7 +198,7 @@ def test_what_fails_is_rolled_back(add_page, member, tenant, view, method, who):
 
 @contextmanager
 def another_writer():
-    """Another connection that holds SQLite's one lock of writers."""
+    """Another connection holds SQLite's only write lock."""
     other = connection.copy()
     with other.cursor() as cursor:
         cursor.execute("BEGIN IMMEDIATE")
@@ -209,16 +209,16 @@ def another_writer():
 
 
 @embedded_only
-def test_who_only_reads_waits_for_no_writer_and_stops_none(add_page, member, tenant):
+def test_a_page_that_only_reads_neither_waits_for_a_writer_nor_blocks_one(add_page, member, tenant):
     """SQLite has one lock for all writers; a page that reads does not take it, logged in or not."""
     add_page("/page/", sees)
-    member.get("/page/")  # notes that the session is used
+    member.get("/page/")  # records that the session is in use
     with another_writer():
         began = time.monotonic()
         for client in (member, Client()):
             assert client.get("/page/").text == tenant.slug
         assert Client().get("/login/").status_code == 200
-        assert time.monotonic() - began < 3  # a writer waits for five seconds
+        assert time.monotonic() - began < 3  # a writer would wait for five seconds
 
 
 def write_by_another() -> None:
@@ -227,8 +227,8 @@ def write_by_another() -> None:
 
 
 @embedded_only
-def test_who_writes_what_has_changed_since_it_read_is_503(add_page, member, tenant):
-    """A page that began by reading can't take SQLite's lock any more when another has written."""
+def test_a_page_that_writes_after_another_wrote_since_its_read_is_503(add_page, member, tenant):
+    """A transaction that began by reading can no longer take SQLite's write lock once another has written."""
 
     def reads_and_writes(request):
         slugs()
@@ -244,8 +244,8 @@ def test_who_writes_what_has_changed_since_it_read_is_503(add_page, member, tena
 
 @servers_only
 @pytest.mark.parametrize("table", ["django_admin_log", "tenants"])
-def test_an_id_that_is_taken_is_503_and_then_all_is_well(admin_client, tenant, table, caplog):
-    """As after a switch-over to a replica that did not get the sequences."""
+def test_an_id_that_is_taken_is_503_and_then_repaired(admin_client, tenant, table, caplog):
+    """As after a switch-over to a replica whose sequences were not replicated."""
     add, form = reverse("admin:tenants_tenant_add"), {"name": "x"} | NO_MEMBERS
     for slug in ("x", "y"):
         assert admin_client.post(add, form | {"slug": slug}).status_code == 302
@@ -272,13 +272,13 @@ NO_MEMBERS = {"memberships-TOTAL_FORMS": 0, "memberships-INITIAL_FORMS": 0}
 
 
 def set_back(table: str) -> None:
-    """The next two ids that it gives are taken."""
+    """Set the sequence back, so that the next two ids from it are taken."""
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id) - 1, false) FROM {table}")
 
 
 @servers_only
-def test_a_clash_of_another_kind_is_a_fault(add_page, member, tenant):
+def test_any_other_unique_violation_is_a_500(add_page, member, tenant):
     def clashes(request):
         with bypass_isolation():
             Tenant.objects.create(slug=tenant.slug, name="x")
@@ -288,8 +288,8 @@ def test_a_clash_of_another_kind_is_a_fault(add_page, member, tenant):
 
 
 @servers_only
-def test_every_sequence_of_the_schema_is_looked_at(client, tenant):
-    """Whichever app's, and of a partitioned table too: all that is needed is a row."""
+def test_every_sequence_of_the_schema_is_checked(client, tenant):
+    """Those of every app, and of partitioned tables too; the table only needs a row."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM pg_sequences WHERE schemaname = current_schema()")
         (count,) = cursor.fetchone()
@@ -309,8 +309,8 @@ def test_every_sequence_of_the_schema_is_looked_at(client, tenant):
 
 
 @pytest.mark.parametrize("url", ["/login/", "/admin/login/"])
-def test_accounts_are_used_without_the_role_of_the_pages(url):
-    """Log in, change the password, log out: what they ask of accounts and sessions, no other page may."""
+def test_account_pages_work_without_the_role_of_other_pages(url):
+    """Logging in, changing the password and logging out query accounts and sessions as no other page may."""
     user = User.objects.create_superuser("ada", password="correct horse battery")
     client = Client()
     assert client.post(url, {"username": "ada", "password": "correct horse battery"}).status_code == 302
@@ -338,7 +338,7 @@ def writes(request):
     return render(request, "base.html", status=400)
 
 
-def test_what_does_not_fail_is_kept(add_page, member, tenant):
+def test_a_page_that_does_not_fail_is_committed(add_page, member, tenant):
     add_page("/page/", writes)
     assert member.post("/page/").status_code == 400
     tenant.refresh_from_db()
@@ -347,7 +347,7 @@ def test_what_does_not_fail_is_kept(add_page, member, tenant):
 
 @pytest.mark.parametrize("error", [OperationalError("database is locked"), InternalError("read-only")])
 @pytest.mark.parametrize("method", ["get", "post"])
-def test_a_database_that_fails_in_a_page_is_503(add_page, member, tenant, error, method):
+def test_a_database_error_in_a_page_is_503(add_page, member, tenant, error, method):
     def fails(request):
         Tenant.objects.update(name="written")
         raise error
@@ -361,7 +361,7 @@ def test_a_database_that_fails_in_a_page_is_503(add_page, member, tenant, error,
 
 
 @servers_only
-def test_a_transaction_that_is_read_only_is_503(add_page, member):
+def test_a_write_in_a_read_only_transaction_is_503(add_page, member):
     """As on a standby."""
 
     def writes_on_a_standby(request):
@@ -375,7 +375,7 @@ def test_a_transaction_that_is_read_only_is_503(add_page, member):
 
 @servers_only
 @pytest.mark.parametrize("seconds", [[60], [1.2] * 50])
-def test_a_page_ends_in_time(add_page, member, seconds):
+def test_a_page_has_a_time_limit(add_page, member, seconds):
     def waits(request):
         with connection.cursor() as cursor:
             for each in seconds:
@@ -404,7 +404,7 @@ def test_a_page_does_not_wait_for_a_lock_for_long(member, tenant):
 
 @pytest.fixture
 def no_writes() -> Iterator[None]:
-    """Nobody writes to the database: it is a standby, or on SQLite somebody else is writing."""
+    """The database takes no writes: it is a standby, or on SQLite another connection is writing."""
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("SET default_transaction_read_only = on")
@@ -417,14 +417,14 @@ def no_writes() -> Iterator[None]:
             other.execute("ROLLBACK")
 
 
-def test_a_session_that_cannot_be_prolonged_is_503(member, request):
-    """It is written when the page is done."""
+def test_a_session_that_cannot_be_extended_is_503(member, request):
+    """The session is saved when the page is done."""
     request.getfixturevalue("no_writes")
     answer = member.get("/alerts/")
     assert (answer.status_code, answer.get("Retry-After")) == (503, "5")
 
 
-def test_a_session_that_cannot_be_made_is_503(request):
+def test_a_session_that_cannot_be_created_is_503(request):
     User.objects.create_user("other", password="correct horse")
     request.getfixturevalue("no_writes")
     form = {"username": "other", "password": "correct horse"}
@@ -433,7 +433,7 @@ def test_a_session_that_cannot_be_made_is_503(request):
     assert settings.SESSION_COOKIE_NAME not in answer.cookies
 
 
-def test_whose_session_ends_while_they_wait_for_a_page_has_to_log_in(add_page, member):
+def test_a_user_whose_session_ends_during_a_page_has_to_log_in(add_page, member):
     def logs_out_elsewhere(request):
         with bypass_isolation():
             Session.objects.all().delete()
@@ -447,7 +447,7 @@ def test_whose_session_ends_while_they_wait_for_a_page_has_to_log_in(add_page, m
 
 
 def test_a_session_ends_after_hours_without_use(member):
-    """And use prolongs it, by a write now and then."""
+    """Use extends it, with a write now and then."""
     with time_machine.travel(time.time() + 11 * 3600) as clock:
         assert member.get("/alerts/").status_code == 200
         clock.shift(11 * 3600)

@@ -1,4 +1,4 @@
-"""What strangers may send byte by byte: each connection ends, nobody waits for it, and the log stays quiet."""
+"""Whatever bytes strangers send: each connection ends, holds up no one else, and the log stays quiet."""
 
 import json
 import re
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 LAST_CHUNK = b"0\r\n\r\n"
 CLOSE = b"Connection: close\r\n"
 LARGE_FILE = b"GET /static/rest_framework/css/bootstrap.min.css.map HTTP/1.1\r\nHost: localhost\r\n\r\n"
-ENDS_WITHIN = 25  # seconds: of the longest, which is a head
+ENDS_WITHIN = 25  # seconds; the last to end are those that send part of a head
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def rss(server: Server) -> int:
 
 
 def answer_on(connection: socket.socket) -> bytes:
-    """One whole answer, of JSON, on a connection that is kept."""
+    """Read one whole JSON answer from a connection that stays open."""
     answer = connection.recv(65536)
     while not answer.endswith(b"}"):
         answer += connection.recv(65536)
@@ -70,7 +70,7 @@ def answer_on(connection: socket.socket) -> bytes:
 
 
 class TestHandshakes:
-    def test_one_behind_requests_without_an_answer_is_refused(self, server):
+    def test_one_behind_unanswered_requests_is_refused(self, server):
         for _ in range(40):
             with connect(server) as connection:
                 connection.sendall(GET_LOGIN * 3 + HANDSHAKE)
@@ -78,7 +78,7 @@ class TestHandshakes:
         for _ in range(10):
             assert httpx.get(f"{server.url}/login/", **HTTP).status_code == 200
 
-    def test_one_behind_an_answer_is_heard(self, server):
+    def test_one_after_an_answer_is_processed(self, server):
         with connect(server) as connection:
             connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert answer_on(connection).startswith(b"HTTP/1.1 200 ")
@@ -97,13 +97,13 @@ class TestHeads:
         answer = exchange(server, POST + CLOSE + b"X: " + b"x" * 60_000 + b"\r\nContent-Length: 0\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 401 ")
 
-    def test_it_has_128_headers_at_most(self, server):
-        for count, status in ((125, b"401"), (127, b"431")):  # and the three of POST, CLOSE and the length
+    def test_one_with_more_than_128_headers_is_refused(self, server):
+        for count, status in ((125, b"401"), (127, b"431")):  # plus three: those of POST and CLOSE, and the length
             answer = exchange(server, POST + CLOSE + b"a: b\r\n" * count + b"Content-Length: 0\r\n\r\n")
             assert answer[9:12] == status
 
-    def test_what_is_not_http_gets_a_problem_and_few_lines_in_the_log(self, start_server):
-        server = start_server()  # another test may have used the line of these ten seconds up
+    def test_input_that_is_not_http_gets_a_problem_and_few_log_lines(self, start_server):
+        server = start_server()  # another test may have used up the one line that is logged in ten seconds
         for _ in range(50):
             answer_head, _, body = exchange(server, b"hello\r\n\r\n").partition(b"\r\n\r\n")
             assert answer_head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
@@ -115,25 +115,25 @@ class TestHeads:
 
 
 class TestChunks:
-    def test_a_small_body_in_a_few_hundred_is_taken(self, server, key):
+    def test_a_small_body_in_a_few_hundred_chunks_is_accepted(self, server, key):
         body = body_of(log(message="x" * 600))
         answer = exchange(server, chunked_head(key).replace(POST, POST + CLOSE) + chunks_of(body, 1) + LAST_CHUNK)
         assert answer.startswith(b"HTTP/1.1 204 ")
         assert IngestBatch.objects.count() == 1
 
-    def test_a_large_body_in_chunks_of_128_bytes_is_taken(self, server, key):
+    def test_a_large_body_in_chunks_of_128_bytes_is_accepted(self, server, key):
         body = body_of(*[log(message="x" * 2000) for _ in range(900)])
         answer = exchange(server, chunked_head(key).replace(POST, POST + CLOSE) + chunks_of(body, 128) + LAST_CHUNK)
         assert answer.startswith(b"HTTP/1.1 204 ")
 
-    def test_trailers_are_no_headers(self, server, key):
+    def test_trailers_are_not_headers(self, server, key):
         body = (
             chunks_of(body_of(), 1000) + b"0\r\nX-Device-Key: " + key.encode() + b"\r\nContent-Encoding: gzip\r\n\r\n"
         )
         assert exchange(server, POST + CLOSE + CHUNKED + body).startswith(b"HTTP/1.1 401 ")
         assert exchange(server, chunked_head(key).replace(POST, POST + CLOSE) + body).startswith(b"HTTP/1.1 204 ")
 
-    def test_many_small_ones_are_refused(self, server, key):
+    def test_thousands_of_small_chunks_are_refused(self, server, key):
         answer = exchange(server, chunked_head(key) + chunks_of(b" " * 2000, 1))
         assert answer.startswith(b"HTTP/1.1 400 ")
         assert b"chunks_too_small" in answer
@@ -151,7 +151,7 @@ ENDLESS = {
 
 @pytest.mark.parametrize("with_key", [True, False])
 @pytest.mark.parametrize("name", ENDLESS)
-def test_a_request_without_end_holds_up_nobody_and_takes_no_memory(server, make_key, name, with_key):
+def test_an_endless_request_holds_up_no_one_and_takes_no_memory(server, make_key, name, with_key):
     (_, bad), (_, good) = make_key(), make_key()
     start, more = ENDLESS[name]
     if start is not POST:
@@ -182,7 +182,7 @@ LATE = {
 
 
 @pytest.mark.parametrize("pause", [0, 1])
-def test_a_body_that_stays_away_after_its_answer_ends_the_connection(server, make_key, pause):
+def test_a_body_that_is_still_incomplete_after_its_answer_ends_the_connection(server, make_key, pause):
     (_, bad), (_, good) = make_key(), make_key()
     lines = [connect(server) for _ in LATE]
     with Others(server, good) as others, ThreadPoolExecutor(len(LATE)) as pool:
@@ -201,14 +201,14 @@ def test_a_body_that_stays_away_after_its_answer_ends_the_connection(server, mak
 
 
 @pytest.mark.parametrize("extra", [b"", CLOSE])
-def test_who_sends_a_large_body_that_is_refused_reads_why(server, extra):
+def test_a_client_whose_large_body_is_refused_can_read_why(server, extra):
     size = 20_000_000
     for _ in range(10):
         answer = exchange(server, POST + extra + b"Content-Length: %d\r\n\r\n" % size, b"x" * size)
         assert answer.startswith(b"HTTP/1.1 401 ")
 
 
-def test_a_connection_is_kept_when_the_rest_of_a_refused_body_comes(server, key):
+def test_a_connection_is_kept_if_the_rest_of_a_refused_body_arrives(server, key):
     with connect(server) as connection:
         for _ in range(3):
             connection.sendall(POST + b"Content-Length: 20000\r\n\r\n")
@@ -219,7 +219,7 @@ def test_a_connection_is_kept_when_the_rest_of_a_refused_body_comes(server, key)
         assert connection.recv(65536).startswith(b"HTTP/1.1 204 ")
 
 
-def test_who_never_reads_is_let_go_and_who_reads_slowly_is_not(altered_server, make_key):
+def test_a_client_that_never_reads_is_disconnected_but_a_slow_one_is_not(altered_server, make_key):
     server, (_, good) = altered_server("import ingestcloud.bounds as b; b.STALLED_SECONDS = 3"), make_key()
     process = psutil.Process(server.process.pid)
     lines = []
@@ -246,7 +246,7 @@ def test_who_never_reads_is_let_go_and_who_reads_slowly_is_not(altered_server, m
 class TestOneAddress:
     FEW = "import ingestcloud.guard as g; g.MAX_CONNECTIONS = 200"
 
-    def test_it_has_a_quarter_of_the_connections(self, altered_server):
+    def test_it_gets_at_most_a_quarter_of_the_connections(self, altered_server):
         server = altered_server(self.FEW, FORWARDED_ALLOW_IPS="192.0.2.1")
         time.sleep(0.5)
         lines = [connect(server) for _ in range(50)]
@@ -260,7 +260,7 @@ class TestOneAddress:
         time.sleep(0.5)
         assert httpx.get(f"{server.url}/login/", **HTTP).status_code == 200
 
-    def test_a_proxy_has_more(self, altered_server):
+    def test_a_proxy_gets_more(self, altered_server):
         server = altered_server(self.FEW, FORWARDED_ALLOW_IPS="127.0.0.0/8")
         lines = [connect(server) for _ in range(150)]
         assert httpx.get(f"{server.url}/login/", **HTTP).status_code == 200
@@ -326,19 +326,19 @@ REQUESTS = st.builds(
     BODIES,
 )
 PARTS = st.one_of(REQUESTS, st.sampled_from([GET_LOGIN, HANDSHAKE, b"\r\n", b"\0"]))
-RESET = struct.pack("ii", 1, 0)  # on close, at once
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER: a close is a reset
 
 
 @pytest.mark.filterwarnings("ignore:Generating overly large repr")
 @settings(max_examples=60 * FUZZ, suppress_health_check=list(HealthCheck))
 @given(parts=st.lists(PARTS, min_size=1, max_size=5), cut=st.integers(0, 200), wait=st.booleans(), reset=st.booleans())
-def test_made_up_requests_are_no_fault_of_ours(server, key, parts, cut, wait, reset):
-    """In a few writes, cut short, and left with or without a reset, before or after the first answer."""
+def test_generated_requests_cause_no_server_errors(server, key, parts, cut, wait, reset):
+    """Sent in a few writes, cut short, and closed with or without a reset, before or after the first answer."""
     printed = len(server.log)
     sent = b"".join(parts).replace(b"KEY", key.encode())
     sent, answer = sent[: len(sent) - cut], b""
     if b"websocket" in sent:
-        sent = sent[:50_000]  # in one write, because what follows a handshake is no HTTP
+        sent = sent[:50_000]  # in one write, because what follows a handshake is not HTTP
     with connect(server, 0.2) as connection:
         try:
             for start in range(0, len(sent), 50_000):

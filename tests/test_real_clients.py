@@ -1,4 +1,4 @@
-"""Programs that nobody here wrote send to a running server, by their configuration alone: log shippers and scanners."""
+"""Third-party log shippers and scanners send to a running server, with nothing but configuration."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.real_client]
 @pytest.fixture(params=[CLIENTS, THEIRS], ids=["ours", "theirs"])
 def configurations(request) -> Path:
     if not request.param.exists():
-        pytest.skip("these configurations are not beside this checkout")
+        pytest.skip("these configurations are not next to this checkout")
     return request.param
 
 
@@ -43,7 +43,7 @@ def running_syslog_ng(folder: Path, text: str) -> Iterator[None]:
 
 @pytest.fixture
 def syslog_ng(configurations, server, key, tmp_path):
-    """A running syslog-ng; gives the port on which it takes lines."""
+    """Runs syslog-ng, and yields the port on which it accepts lines."""
     need("syslog-ng", "logger")
     port = free_port()
     text = (configurations / "syslog-ng.conf").read_text().replace("PUT-THE-KEY-HERE", key)
@@ -53,7 +53,7 @@ def syslog_ng(configurations, server, key, tmp_path):
 
 
 def our_syslog_ng(name: str, folder: Path, url: str, port: int = 0, key: str = "dvc_x", **more: str) -> str:
-    """Our configuration for syslog-ng, set up for a test."""
+    """Our syslog-ng configuration `name`, adapted for a test."""
     set_up = {"PUT-THE-KEY-HERE": key, "http://127.0.0.1:8000": url, "/var/lib/syslog-ng": str(folder)}
     set_up |= (
         {"time-reopen(2)": "time-reopen(1)", "retries(5)": "retries(2)"} | ({"15514": str(port)} if port else {}) | more
@@ -62,11 +62,11 @@ def our_syslog_ng(name: str, folder: Path, url: str, port: int = 0, key: str = "
 
 
 def log_lines(port: int, lines: list[str]) -> None:
-    """Send lines by logger(1), once syslog-ng listens."""
+    """Send lines with logger(1), once syslog-ng is listening."""
     command = ["logger", "-n", "127.0.0.1", "-P", str(port), "-T", "--rfc5424", "-t", "pump"]
     deadline = time.monotonic() + 15
     while subprocess.run([*command, "hello"], capture_output=True, check=False).returncode:
-        assert time.monotonic() < deadline, "syslog-ng does not listen"
+        assert time.monotonic() < deadline, "syslog-ng is not listening"
         time.sleep(0.1)
     subprocess.run(command, input="\n".join(lines).encode(), check=True, timeout=30)
 
@@ -113,7 +113,7 @@ def test_nmap_sends_a_scan_of_this_machine(configurations, server, key, tmp_path
 
 
 def send_lines(port: int, lines: list[tuple[str, str]]) -> None:
-    """Send lines of (timestamp, text), once syslog-ng listens."""
+    """Send lines of (timestamp, text), once syslog-ng is listening."""
     sent = "".join(f"<13>1 {timestamp} press pump - - - {text}\n" for timestamp, text in lines)
     wait_for(lambda: is_open(port))
     with socket.create_connection(("127.0.0.1", port)) as connection:
@@ -133,7 +133,7 @@ NOW = "2026-06-06T10:00:00Z"
 
 
 class TestOurSyslogNg:
-    """What our configuration does with a refusal."""
+    """How our configuration handles a refusal."""
 
     @pytest.fixture(autouse=True)
     def _needed(self):
@@ -159,7 +159,7 @@ class TestOurSyslogNg:
         assert messages_at(site).count("refused") == 1
 
     @pytest.mark.parametrize("answer", [problem(401), BUSY])
-    def test_what_may_pass_is_waited_for_however_long(self, site, tmp_path, answer):
+    def test_a_batch_is_retried_for_as_long_as_its_refusal_may_be_temporary(self, site, tmp_path, answer):
         port = free_port()
         site.answers += [answer] * 3
         with running_syslog_ng(tmp_path, our_syslog_ng("syslog-ng.conf", tmp_path, site.url, port)):
@@ -167,7 +167,7 @@ class TestOurSyslogNg:
             wait_for(lambda: len(site.bodies) == 4)
         assert len(set(site.bodies)) == 1
 
-    def test_lines_wait_on_the_disk_through_a_restart(self, site, tmp_path):
+    def test_lines_wait_on_disk_through_a_restart(self, site, tmp_path):
         port = free_port()
         text = our_syslog_ng("syslog-ng.conf", tmp_path, site.url, port)
         lines = {f"line {n}" for n in range(20)}
@@ -200,14 +200,14 @@ def test_suricata_sends_its_alerts_through_syslog_ng(server, key, tmp_path):
     text = our_syslog_ng("suricata-syslog-ng.conf", tmp_path, server.url, key=key, **path)
     with running_syslog_ng(tmp_path, text):
         wait_for(lambda: SecurityAlert.objects.count() == 4)
-        wait_for(RejectedBatch.objects.exists)  # the address with a zone
+        wait_for(RejectedBatch.objects.exists)  # for the address with a zone
     alerts = SecurityAlert.objects.order_by("id")
     assert [a.severity for a in alerts] == ["high", "medium", "low", "info"]
     assert {(a.title, a.source_ip, a.destination_ip) for a in alerts} == {(signature, "192.0.2.7", "10.0.0.1")}
     assert alerts[0].timestamp == datetime(2026, 6, 6, 8, 0, 0, 123456, UTC)
 
 
-def test_the_nmap_lines_of_the_page_work(server, key, tmp_path):
+def test_the_nmap_commands_in_the_docs_work(server, key, tmp_path):
     need("nmap", "xsltproc", "curl")
     [lines] = [text for text in examples("sh") if "nmap" in text]
     shutil.copy(CLIENTS / "nmap-to-batch.xsl", tmp_path)

@@ -48,7 +48,7 @@ def test_only_the_name_is_required(register, issue, optional):
     assert (Device.objects.get().location, Device.objects.get().type) == ("", "")
 
 
-def test_every_refused_key_gets_one_and_the_same_answer(register, issue, key):
+def test_every_refused_key_gets_the_same_answer(register, issue, key):
     revoked, revoked_plaintext = issue()
     revoked.revoke()
     _, expired = issue(expires_at=timezone.now() - timedelta(seconds=1))
@@ -66,7 +66,7 @@ def test_every_refused_key_gets_one_and_the_same_answer(register, issue, key):
     assert Device.objects.filter(registered_with__isnull=False).count() == 1
 
 
-def test_a_used_up_key_does_not_tell_which_names_there_are(register, issue, make_key, tenant):
+def test_a_used_up_key_does_not_reveal_which_names_exist(register, issue, make_key, tenant):
     make_key(tenant)[0].device.__class__.objects.update(name="press-01")
     _, used_up = issue()
     register(used_up, {"name": "first"})
@@ -86,7 +86,7 @@ def test_a_used_up_key_does_not_tell_which_names_there_are(register, issue, make
         ([PRESS], None, "invalid"),
     ],
 )
-def test_a_bad_registration_is_told_what_is_wrong(register, issue, body, field, code):
+def test_the_answer_to_a_bad_registration_says_what_is_wrong(register, issue, body, field, code):
     key, plaintext = issue()
     [error] = assert_problem(register(plaintext, body), 400, "invalid_registration")
     assert (error["index"], error["field"], error["code"]) == (None, field, code)
@@ -108,18 +108,18 @@ def test_a_bad_registration_is_told_what_is_wrong(register, issue, body, field, 
         b'{"type": 1e999}',
     ],
 )
-def test_what_is_no_json_is_told_so(register, issue, content):
+def test_a_body_that_is_not_json_is_refused(register, issue, content):
     response = register(issue()[1], content=content)
     assert response.status_code == 400, response.text
     assert response.json()["code"] in ("parse_error", "invalid_registration")
     assert not Device.objects.exists()
 
 
-def test_anything_but_json_is_told_so(register, issue):
+def test_a_content_type_other_than_json_is_refused(register, issue):
     assert_problem(register(issue()[1], data=PRESS), 415, "unsupported_media_type")
 
 
-def test_a_name_that_is_taken_uses_nothing_up(register, issue, make_key, make_tenant, tenant):
+def test_a_name_that_is_taken_does_not_use_up_the_key(register, issue, make_key, make_tenant, tenant):
     make_key(tenant)
     Device.objects.update(name="press-01")
     key, plaintext = issue()
@@ -130,7 +130,7 @@ def test_a_name_that_is_taken_uses_nothing_up(register, issue, make_key, make_te
     assert register(issue(tenant=other)[1]).json()["tenant_id"] == other.pk
 
 
-def test_the_limit_holds_for_devices_that_register_at_once(start_server, register, issue, server):
+def test_the_limit_holds_for_devices_that_register_at_the_same_time(start_server, register, issue, server):
     key, plaintext = issue(usage_limit=7)
     with ThreadPoolExecutor(20) as threads:
         answers = list(threads.map(lambda number: register(plaintext, {"name": f"press-{number}"}), range(20)))
@@ -139,7 +139,7 @@ def test_the_limit_holds_for_devices_that_register_at_once(start_server, registe
     assert key.use_count == Device.objects.count() == 7
 
 
-def test_the_command_prints_the_key_alone(capsys, tenant, register):
+def test_the_command_prints_only_the_key(capsys, tenant, register):
     call_command("create_provisioning_key", tenant.slug, "Delivery of May", "--uses", "3", "--days", "7")
     plaintext = capsys.readouterr().out.strip()
     key = ProvisioningKey.objects.get()

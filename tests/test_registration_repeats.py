@@ -1,4 +1,4 @@
-"""A device whose answer was lost registers again: only that device, and what it was told stays true."""
+"""A device whose answer was lost can register again; no other device can, and what it was told stays true."""
 
 import json
 import logging
@@ -34,7 +34,7 @@ from tests.support.servers import embedded_only, servers_only
 pytestmark = pytest.mark.django_db(transaction=True)
 
 PRESS = {"name": "press-01", "location": "Hall 3", "type": "edge-gateway"}
-ENDS_WITHIN = 8.0  # seconds: a registration that the database holds up
+ENDS_WITHIN = 8.0  # seconds, for a registration that the database holds up
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def secret() -> str:
 
 
 def is_good(server: Server, answer: httpx.Response) -> bool:
-    """Whether the key of a registration's answer is taken; it is used by that."""
+    """Whether the device key in a registration's answer is accepted. Asking uses the key."""
     status = server.post(answer.json()["device_key"], [log()]).status_code
     assert status in (204, 401)
     return status == 204
@@ -55,7 +55,7 @@ def assert_come_again(answer: httpx.Response) -> None:
 
 
 @pytest.mark.parametrize("usage_limit", [1, 5])
-def test_a_device_whose_answer_was_lost_asks_again(server, issue, secret, usage_limit):
+def test_a_device_whose_answer_was_lost_can_register_again(server, issue, secret, usage_limit):
     key, plaintext = issue(usage_limit=usage_limit)
     answers = [server.register(plaintext, PRESS, secret) for _ in range(1 + MAX_REPEATS)]
     assert [answer.status_code for answer in answers] == [201] * (1 + MAX_REPEATS)
@@ -78,13 +78,13 @@ def test_after_three_repeats_it_is_told_what_to_do(server, issue, secret):
 
 @pytest.mark.parametrize("usage_limit", [1, 5])
 @pytest.mark.parametrize("with_secret", [True, False])
-def test_nobody_else_takes_a_device_over(server, issue, secret, usage_limit, with_secret):
-    """All devices of a delivery share the provisioning key: that alone proves nothing."""
+def test_no_one_else_can_take_over_a_device(server, issue, secret, usage_limit, with_secret):
+    """All devices of a delivery share the provisioning key, so the key alone proves nothing."""
     key, plaintext = issue(usage_limit=usage_limit)
     first = server.register(plaintext, PRESS, secret if with_secret else None)
     for other in (None, secrets.token_urlsafe(16), secret.swapcase(), secret + "x"):
         refused = server.register(plaintext, PRESS, other)
-        if usage_limit == 1:  # whoever is not that device is not told either that it is there
+        if usage_limit == 1:  # another device is not even told that this one exists
             assert_problem(refused, 401, "invalid_provisioning_key")
             assert refused.content == server.register(plaintext, {"name": "nobody"}, other).content
         else:
@@ -108,7 +108,7 @@ def test_one_secret_under_two_names_is_two_devices(server, issue, secret):
     assert is_good(server, two)
 
 
-def test_once_it_has_sent_it_is_registered(server, issue, secret):
+def test_a_device_that_has_sent_cannot_register_again(server, issue, secret):
     _, plaintext = issue()
     first = server.register(plaintext, PRESS, secret)
     assert is_good(server, first)
@@ -117,7 +117,7 @@ def test_once_it_has_sent_it_is_registered(server, issue, secret):
     assert is_good(server, first)
 
 
-def test_a_day_later_nobody_asks_again(server, issue, secret):
+def test_a_device_cannot_register_again_a_day_later(server, issue, secret):
     _, plaintext = issue()
     first = server.register(plaintext, PRESS, secret)
     Device.objects.update(created_at=timezone.now() - REPEAT_WITHIN)
@@ -126,7 +126,7 @@ def test_a_day_later_nobody_asks_again(server, issue, secret):
 
 
 @pytest.mark.parametrize("end", [{"revoked_at": timezone.now()}, {"expires_at": timezone.now()}])
-def test_a_provisioning_key_that_is_over_repeats_nothing(server, issue, secret, end):
+def test_a_revoked_or_expired_provisioning_key_repeats_nothing(server, issue, secret, end):
     _, plaintext = issue()
     first = server.register(plaintext, PRESS, secret)
     ProvisioningKey.objects.update(**end)
@@ -134,7 +134,7 @@ def test_a_provisioning_key_that_is_over_repeats_nothing(server, issue, secret, 
     assert is_good(server, first)
 
 
-def test_what_staff_do_with_its_keys_is_not_undone(server, issue, secret):
+def test_a_repeat_does_not_undo_what_staff_did_with_the_keys(server, issue, secret):
     for number, act in enumerate(
         [DeviceKey.revoke, lambda key: key.rotate(timedelta(0)), lambda key: DeviceKey.objects.issue(key.device)]
     ):
@@ -148,21 +148,21 @@ def test_what_staff_do_with_its_keys_is_not_undone(server, issue, secret):
 
 
 @pytest.mark.parametrize("header", ["", "x" * 21, '"' + "x" * 21 + '"', "x" * 256, "x" * 20 + " x", "ö" * 22])
-def test_what_is_no_secret_is_400(server, issue, header):
+def test_an_invalid_secret_is_400(server, issue, header):
     key, plaintext = issue()
     assert_problem(server.register(plaintext, PRESS, header.encode()), 400, "invalid_idempotency_key")
     key.refresh_from_db()
     assert (key.use_count, Device.objects.count()) == (0, 0)
 
 
-def test_quotes_are_no_part_of_the_secret(server, issue, secret):
+def test_quotes_are_not_part_of_the_secret(server, issue, secret):
     _, plaintext = issue()
     answers = [server.register(plaintext, PRESS, header) for header in (secret, f'"{secret}"')]
     assert [answer.status_code for answer in answers] == [201, 201]
 
 
 @pytest.mark.skipif(not (shutil.which("curl") and shutil.which("openssl")), reason="needs curl and openssl")
-def test_the_lines_for_curl_on_the_page_can_be_repeated_as_they_stand(server, issue, tmp_path):
+def test_the_curl_commands_in_the_docs_can_be_repeated_unchanged(server, issue, tmp_path):
     _, plaintext = issue()
     page = (ROOT / "docs" / "devices.md").read_text()
     [lines] = [text for text in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) if "X-Provisioning-Key" in text]
@@ -174,7 +174,7 @@ def test_the_lines_for_curl_on_the_page_can_be_repeated_as_they_stand(server, is
     assert (device.name, device.registration_repeats) == ("press-01", 1)
 
 
-def test_the_secret_is_nowhere(server, issue, secret):
+def test_the_secret_is_not_in_answers_log_or_database(server, issue, secret):
     _, plaintext = issue()
     for _ in range(2 + MAX_REPEATS):
         assert secret not in server.register(plaintext, PRESS, secret).text
@@ -182,7 +182,7 @@ def test_the_secret_is_nowhere(server, issue, secret):
     assert secret not in str(Device.objects.values().get())
 
 
-def test_every_registration_is_in_the_log_and_staff_see_the_repeats(client, admin_client, issue, secret, caplog):
+def test_every_registration_is_logged_and_staff_see_the_repeats(client, admin_client, issue, secret, caplog):
     caplog.set_level(logging.INFO, "devices.registration")
     key, plaintext = issue()
     page = reverse("admin:devices_device_change", args=[register_in_process(client, plaintext, secret)])
@@ -206,10 +206,10 @@ def register_in_process(client: Client, key: str, secret: str) -> int:
     return client.post(reverse("register"), PRESS, content_type="application/json", **where).json()["device_id"]
 
 
-# At the same time
+# Concurrent registrations
 
 
-def test_the_same_request_twice_at_once_is_one_device_with_a_key_that_works(server, issue, secret):
+def test_the_same_request_twice_at_the_same_time_is_one_device_with_a_working_key(server, issue, secret):
     for number in range(5):
         key, plaintext = issue()
         body = PRESS | {"name": f"press-{number}"}
@@ -223,7 +223,7 @@ def test_the_same_request_twice_at_once_is_one_device_with_a_key_that_works(serv
             answers = list(threads.map(register, range(2)))
         assert [answer.status_code for answer in answers] == [201, 201]
         assert len({answer.json()["device_id"] for answer in answers}) == 1
-        # The key of the first is revoked where the second came after it was made, and else good too.
+        # If the second arrived after the first key was made, that key is revoked; otherwise it is good too.
         latest = max(answers, key=lambda answer: DeviceKey.objects.get(prefix=answer.json()["device_key"][:12]).pk)
         assert is_good(server, latest)
         key.refresh_from_db()
@@ -232,7 +232,7 @@ def test_the_same_request_twice_at_once_is_one_device_with_a_key_that_works(serv
 
 
 @pytest.mark.parametrize("with_secret", [True, False])
-def test_one_device_that_registers_many_times_at_once_is_one_device(server, issue, secret, with_secret):
+def test_one_device_that_registers_many_times_at_the_same_time_is_one_device(server, issue, secret, with_secret):
     key, plaintext = issue(usage_limit=50)
     given = secret if with_secret else None
     with ThreadPoolExecutor(10) as threads:
@@ -244,17 +244,17 @@ def test_one_device_that_registers_many_times_at_once_is_one_device(server, issu
     assert DeviceKey.objects.usable().exists()
 
 
-# What stalls
+# Registrations that stall
 
 
 class Line(StallingAt):
-    """A line to the tests' PostgreSQL. `url` leads through it."""
+    """A proxy in front of the tests' PostgreSQL, which stalls at the marker. `url` leads through it."""
 
     def __init__(self, marker: bytes, skip: int = 0) -> None:
         self._given = conninfo_to_dict(test_database_url())
         super().__init__(self._database, marker, skip)
         login = ":".join(quote(str(self._given[name])) for name in ("user", "password") if name in self._given)
-        # Without encryption, which would hide the marker.
+        # No encryption: it would hide the marker.
         where = f"127.0.0.1:{self.port}/{self._given['dbname']}?sslmode=disable&gssencmode=disable"
         self.url = f"postgresql://{login}@{where}"
 
@@ -269,7 +269,7 @@ class Line(StallingAt):
 
 @pytest.fixture
 def line(request) -> Iterator[Line]:
-    """By its parameters; without any it stalls at the first lock that a registration takes."""
+    """A Line with the test's parameters; without any, it stalls at the first lock that a registration takes."""
     line = Line(*getattr(request, "param", [b" UPDATE"]))
     yield line
     line.go_on.set()
@@ -283,7 +283,7 @@ def wait_until(condition, seconds: float = 10) -> None:
 
 
 @servers_only
-def test_a_registration_that_stalled_does_not_undo_what_its_repeat_was_told(start_server, server, issue, secret, line):
+def test_a_stalled_registration_does_not_undo_its_repeat(start_server, server, issue, secret, line):
     key, plaintext = issue()
     slow = start_server(DATABASE_URL=line.url)
     with ThreadPoolExecutor(1) as threads:
@@ -302,8 +302,8 @@ def test_a_registration_that_stalled_does_not_undo_what_its_repeat_was_told(star
 
 
 @servers_only
-def test_a_registration_that_was_overtaken_revokes_nothing(start_server, server, issue, secret, line):
-    """It stalled for less than its time limit: both answers hold."""
+def test_a_registration_overtaken_by_its_repeat_revokes_nothing(start_server, server, issue, secret, line):
+    """It stalls for less than its time limit, so both answers stay valid."""
     _, plaintext = issue()
     slow = start_server(DATABASE_URL=line.url)
     with ThreadPoolExecutor(1) as threads:
@@ -319,9 +319,9 @@ def test_a_registration_that_was_overtaken_revokes_nothing(start_server, server,
 
 
 @servers_only
-@pytest.mark.parametrize("line", [(b"COMMIT", 1)], indirect=True)  # the first ends the look-up of the key
-def test_what_stalls_before_its_commit_is_never_committed(start_server, server, issue, secret, line):
-    """The database ends the session, and with it the locks that others wait for."""
+@pytest.mark.parametrize("line", [(b"COMMIT", 1)], indirect=True)  # the first COMMIT ends the look-up of the key
+def test_a_registration_that_stalls_before_its_commit_is_never_committed(start_server, server, issue, secret, line):
+    """The database ends the session, which releases the locks that others wait for."""
     _, plaintext = issue()
     slow = start_server(DATABASE_URL=line.url)
     with ThreadPoolExecutor(1) as threads:
@@ -347,7 +347,7 @@ def locked(table: str) -> Iterator[None]:
 
 @servers_only
 @pytest.mark.parametrize("table", ["provisioning_keys", "devices", "device_keys"])
-def test_a_lock_that_lasts_is_503_in_time(server, issue, secret, table):
+def test_a_long_lock_is_503_within_the_time_limit(server, issue, secret, table):
     key, plaintext = issue()
     with locked(table):
         began = time.monotonic()
@@ -359,7 +359,7 @@ def test_a_lock_that_lasts_is_503_in_time(server, issue, secret, table):
 
 
 @embedded_only
-def test_a_writer_that_does_not_end_is_503_in_time(server, issue, secret):
+def test_a_writer_that_does_not_finish_is_503_within_the_time_limit(server, issue, secret):
     import sqlite3
 
     _, plaintext = issue()
@@ -375,7 +375,7 @@ def test_a_writer_that_does_not_end_is_503_in_time(server, issue, secret):
 
 @servers_only
 def test_a_name_that_is_free_is_not_called_taken(server, issue):
-    """Where an id is taken, because the sequence is behind its table."""
+    """Even if an id is taken, because the sequence is behind its table."""
     _, plaintext = issue(usage_limit=5)
     for name in ("one", "two"):
         assert server.register(plaintext, {"name": name}).status_code == 201
@@ -387,8 +387,8 @@ def test_a_name_that_is_free_is_not_called_taken(server, issue):
     assert not Device.objects.filter(name="three").exists()
 
 
-def test_a_request_arrives_when_its_head_does(server, issue, secret):
-    """Its body comes when its repeat has been answered: it must not revoke the key of that."""
+def test_a_request_counts_from_the_arrival_of_its_head(server, issue, secret):
+    """Its body arrives after its repeat was answered: it must not revoke the key of the repeat."""
     _, plaintext = issue()
     body = json.dumps(PRESS).encode()
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:

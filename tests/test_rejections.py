@@ -1,4 +1,4 @@
-"""What was refused can be found, and be sent again; what is good of a batch can be stored without the rest."""
+"""Refused batches can be found and sent again; the good events of a batch can be stored without the bad ones."""
 
 import asyncio
 import json
@@ -49,7 +49,7 @@ def admin(db) -> Client:
     return client
 
 
-def test_what_was_refused_is_kept_with_its_reason(server, key, device_key, tenant, kept):
+def test_a_refused_batch_is_kept_with_its_reason(server, key, device_key, tenant, kept):
     Tenant.objects.filter(pk=tenant.pk).update(backup_enabled=False)
     bodies = {
         "invalid_events": body_of(log(), BAD),
@@ -71,17 +71,17 @@ def test_what_was_refused_is_kept_with_its_reason(server, key, device_key, tenan
         {"index": 1, "field": "data.message", "code": "required", "detail": "This field is required."}
     ]
     assert by_code["unsupported_content_type"].status == 415
-    assert bytes(by_code["unsupported_content_type"].body) == b""  # it was not read
+    assert bytes(by_code["unsupported_content_type"].body) == b""  # the body was not read
 
 
-def test_nothing_is_kept_without_a_good_key(server, key, device_key, make_key, kept):
+def test_nothing_is_kept_without_a_valid_key(server, key, device_key, make_key, kept):
     assert server.post("dvc_" + "x" * 43, content=b"[{").status_code == 401
     assert server.post(None, content=b"[{").status_code == 401
     device_key.revoke()
     assert server.post(key, content=body_of(log())).status_code == 401
     other, plaintext = make_key()
     server.post(plaintext, content=b"[{")
-    kept(1, device=other.device)  # which came last
+    kept(1, device=other.device)  # the last one sent
     assert not RejectedBatch.objects.filter(device=device_key.device).exists()
 
 
@@ -94,15 +94,13 @@ def test_the_same_batch_refused_again_is_counted(server, key, make_key, kept):
     assert kept(1, device=other.device).get().times == 1
 
 
-def test_of_each_device_the_newest_few_are_kept_and_of_each_so_many_bytes(
-    start_server, transactional_db, make_key, admin
-):
+def test_the_newest_few_of_each_device_are_kept_up_to_a_size_limit(start_server, transactional_db, make_key, admin):
     server = start_server(REJECTED_PER_DEVICE="3", REJECTED_MAX_BYTES="100")
     (first, key), (_, other) = make_key(), make_key()
     server.post(other, content=b"[{")
     for number in range(5):
         server.post(key, content=b"[" + str(number).encode() * 150)
-    server.stop()  # with all kept
+    server.stop()  # after keeping everything
     of_first = RejectedBatch.objects.filter(device=first.device_id)
     assert sorted(bytes(rejected.body)[1:2] for rejected in of_first) == [b"2", b"3", b"4"]
     assert {(len(rejected.body), rejected.byte_count) for rejected in of_first} == {(100, 151)}
@@ -114,13 +112,13 @@ def test_of_each_device_the_newest_few_are_kept_and_of_each_so_many_bytes(
     assert of_first.count() == 3
 
 
-def test_after_a_day_it_is_gone(server, key, admin, kept):
+def test_a_rejected_batch_is_gone_after_a_day(server, key, admin, kept):
     server.post(key, content=b"[{")
     rejected = kept(1).get()
     call_command("maintain")
     assert admin.get(page_of(rejected)).status_code == 200
     RejectedBatch.objects.update(received_at=timezone.now() - timedelta(hours=25))
-    assert admin.get(page_of(rejected)).status_code == 302  # for staff at once,
+    assert admin.get(page_of(rejected)).status_code == 302  # for staff immediately,
     call_command("maintain")
     assert not kept(0).exists()  # and in the table at the next maintenance
 
@@ -136,7 +134,7 @@ def test_a_batch_is_sent_again_after_a_fix(server, key, tenant, admin, log_in, k
     tenant.backup_enabled = True
     tenant.save()
     assert admin.get(page_of(rejected, "send_again")).status_code == 200
-    assert IngestEvent.objects.count() == 0  # to ask changes nothing
+    assert IngestEvent.objects.count() == 0  # a GET changes nothing
     answer = admin.post(page_of(rejected, "send_again"), follow=True).content.decode()
     assert "Stored: 2 events" in answer
     assert sorted(IngestEvent.objects.values_list("kind", flat=True)) == ["backup_event", "security_alert"]
@@ -146,14 +144,14 @@ def test_a_batch_is_sent_again_after_a_fix(server, key, tenant, admin, log_in, k
         assert receive(page, 1)[0]["title"] == "held back"
 
 
-def test_it_cannot_be_sent_again_without_a_usable_key(server, key, device_key, admin, kept):
+def test_a_batch_cannot_be_sent_again_without_a_usable_key(server, key, device_key, admin, kept):
     server.post(key, content=b"[{")
     DeviceKey.objects.update(revoked_at=timezone.now())
     answer = admin.post(page_of(kept(1).get(), "send_again"), follow=True).content.decode()
     assert "It is still refused" in answer
 
 
-def test_staff_see_the_rejected_batches_of_their_tenants_and_send_by_permission(server, make_key, make_tenant, kept):
+def test_staff_see_only_their_tenants_batches_and_need_permission_to_send_them(server, make_key, make_tenant, kept):
     own, other = make_tenant(), make_tenant()
     for tenant in (own, other):
         server.post(make_key(tenant)[1], content=b"[{")
@@ -174,14 +172,14 @@ def test_staff_see_the_rejected_batches_of_their_tenants_and_send_by_permission(
 @pytest.mark.parametrize(
     "body", [b"[</pre><script>alert(1)</script>", b'["\\ud800"]', b"\xff\xfe[\x00", b'{"a": 1e999}', b"[" * 50_000]
 )
-def test_whatever_was_sent_is_text_on_the_page(server, key, admin, body, kept):
+def test_the_page_shows_whatever_was_sent_as_text(server, key, admin, body, kept):
     assert server.post(key, content=body).status_code == 400
     answer = admin.get(page_of(kept(1).get()))
     assert answer.status_code == 200
     assert b"<script>alert" not in answer.content
 
 
-def test_by_code_and_device_it_is_found(server, key, device_key, make_key, admin, kept):
+def test_rejected_batches_are_found_by_code_and_by_device(server, key, device_key, make_key, admin, kept):
     server.post(key, content=b"[{")
     server.post(key, content=b"{}")
     other, plaintext = make_key()
@@ -213,7 +211,7 @@ def test_the_good_events_of_a_lenient_batch_are_stored_and_the_others_kept(serve
 
 
 def test_the_bad_events_of_a_lenient_batch_are_kept_whole(start_server, transactional_db, key, kept):
-    """Its device forgets them: a limit on what is kept of a refused body must not cut them."""
+    """The device forgets them, so the limit on what is kept of a refused body must not truncate them."""
     server = start_server(REJECTED_MAX_BYTES="100")
     bad = [BAD | {"note": "x" * 100} for _ in range(10)]
     assert server.post(key, [log(), *bad], headers=LENIENT).status_code == 200
@@ -223,7 +221,7 @@ def test_the_bad_events_of_a_lenient_batch_are_kept_whole(start_server, transact
     server.stop()
 
 
-def test_nothing_is_kept_of_a_lenient_batch_that_must_come_again(server, key, device_key, kept):
+def test_nothing_is_kept_of_a_lenient_batch_that_must_be_sent_again(server, key, device_key, kept):
     device_key.device.events_per_second, device_key.device.burst = 1, 1
     device_key.device.save()
     server.post(key, [log() for _ in range(20)])
@@ -232,20 +230,20 @@ def test_nothing_is_kept_of_a_lenient_batch_that_must_come_again(server, key, de
     assert [rejected.code for rejected in kept(1)] == ["invalid_idempotency_key"]
 
 
-def test_a_lenient_batch_without_errors_is_as_any_other(server, key, kept):
+def test_a_lenient_batch_without_errors_is_like_any_other(server, key, kept):
     answer = server.post(key, [log(), log()], headers=LENIENT)
     assert (answer.status_code, answer.content) == (204, b"")
     assert IngestEvent.objects.count() == 2
     assert not kept(0).exists()
 
 
-def test_lenient_or_not_what_cannot_be_read_is_refused(server, key):
+def test_an_unreadable_batch_is_refused_even_if_it_is_lenient(server, key):
     assert_problem(server.post(key, content=b"[{", headers=LENIENT), 400, "malformed_json")
     assert_problem(server.post(key, [log()] * 1001, headers=LENIENT), 413, "too_many_events")
     assert IngestEvent.objects.count() == 0
 
 
-def test_a_lenient_batch_of_nothing_good_is_kept_as_a_whole(server, key, kept):
+def test_a_lenient_batch_without_good_events_is_kept_whole(server, key, kept):
     answer = server.post(key, [BAD], headers=LENIENT)
     assert (answer.status_code, answer.json()["accepted"]) == (200, 0)
     assert json.loads(bytes(kept(1).get().body)) == [BAD]
@@ -263,8 +261,8 @@ def test_events_of_a_module_that_is_off_are_left_out_of_a_lenient_batch(server, 
     assert sorted(IngestEvent.objects.values_list("kind", flat=True)) == ["backup_event", "log"]
 
 
-def test_a_repeat_of_a_lenient_batch_says_what_of_it_is_stored(server, key, tenant, kept):
-    """Between the two the module was switched on, so that by now nothing of the batch is bad."""
+def test_the_answer_to_a_repeated_lenient_batch_says_how_much_is_stored(server, key, tenant, kept):
+    """In between, the module was switched on, so nothing in the batch is bad any more."""
     tenant.backup_enabled = False
     tenant.save()
     body = body_of(BACKUP, log())
@@ -291,12 +289,12 @@ def test_a_repeat_of_a_lenient_batch_says_what_of_it_is_stored(server, key, tena
         (",;=", 400),
     ],
 )
-def test_the_preference_is_read_as_its_rfc_says(server, key, prefer, status):
+def test_the_preference_is_parsed_as_its_rfc_says(server, key, prefer, status):
     assert server.post(key, [log(), BAD], headers={"Prefer": prefer}).status_code == status
 
 
 def let_the_server_forget_its_keys() -> None:
-    """It remembers a key with the modules of its tenant."""
+    """It remembers each key together with the modules of its tenant."""
     time.sleep(KNOWN_SECONDS + 0.5)
 
 
@@ -318,7 +316,7 @@ def test_an_idempotency_key_belongs_to_one_body(server, key, make_key, kept):
     assert set(IngestBatch.objects.values_list("idempotency_key", flat=True)) == {"a-1", "a-2"}
 
 
-def test_batches_of_the_same_bytes_by_two_names_are_kept_and_sent_again_as_two(server, key, tenant, admin, kept):
+def test_identical_batches_with_two_idempotency_keys_are_kept_and_sent_again_as_two(server, key, tenant, admin, kept):
     tenant.backup_enabled = False
     tenant.save()
     body = body_of(BACKUP)
@@ -336,7 +334,7 @@ def test_batches_of_the_same_bytes_by_two_names_are_kept_and_sent_again_as_two(s
     assert IngestEvent.objects.count() == 2
 
 
-def test_the_bad_events_of_two_named_batches_are_two_and_stored_beside_the_good_ones(server, key, tenant, admin, kept):
+def test_the_bad_events_of_two_batches_with_idempotency_keys_stay_two(server, key, tenant, admin, kept):
     tenant.backup_enabled = False
     tenant.save()
     for name in ("a", "b"):
@@ -348,19 +346,19 @@ def test_the_bad_events_of_two_named_batches_are_two_and_stored_beside_the_good_
     assert sorted(IngestEvent.objects.values_list("kind", flat=True)) == ["backup_event"] * 2 + ["log"] * 2
 
 
-def test_a_refused_body_does_not_use_its_idempotency_key_up(server, key):
+def test_a_refused_body_does_not_use_up_its_idempotency_key(server, key):
     assert server.post(key, [BAD], headers=named("b")).status_code == 400
     assert server.post(key, [log()], headers=named("b")).status_code == 204
 
 
 @pytest.mark.parametrize("name", ["", '""', "with space", "ö", "x" * 256, '"a"b"', "a\\b"])
-def test_what_is_no_idempotency_key_is_400(server, key, name):
+def test_an_invalid_idempotency_key_is_400(server, key, name):
     answer = server.post(key, content=body_of(log()), headers={"Idempotency-Key": name.encode()})
     assert_problem(answer, 400, "invalid_idempotency_key")
     assert not IngestBatch.objects.exists()
 
 
-def test_of_many_bodies_with_one_idempotency_key_at_once_one_is_stored(server, key):
+def test_only_one_of_many_simultaneous_bodies_with_one_idempotency_key_is_stored(server, key):
     bodies = [body_of(log(), alert()) for _ in range(30)]
     with ThreadPoolExecutor(MAX_REQUESTS) as pool:
         answers = list(pool.map(lambda body: server.post(key, content=body, headers=named("same")), bodies))
@@ -371,7 +369,7 @@ def test_of_many_bodies_with_one_idempotency_key_at_once_one_is_stored(server, k
 
 
 def test_a_device_is_answered_before_its_refusal_is_kept(server, key, device_key, kept):
-    """Whatever holds the table up."""
+    """Even while the table is locked."""
     with transaction.atomic():
         lock_rejected_batches()
         began = time.monotonic()
@@ -383,13 +381,13 @@ def test_a_device_is_answered_before_its_refusal_is_kept(server, key, device_key
 
 
 def lock_rejected_batches() -> None:
-    """In the open transaction. SQLite has one lock for all, and the transaction has it."""
+    """In the open transaction. SQLite has a single lock, which the transaction already holds."""
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute("LOCK TABLE rejected_batches IN ACCESS EXCLUSIVE MODE")
 
 
-def test_a_device_that_repeats_what_is_refused_is_one_line_in_the_log(start_server, transactional_db, key, device_key):
+def test_repeated_refusals_of_a_device_are_one_log_line_for_each_code(start_server, transactional_db, key, device_key):
     server = start_server()
     bad = [BAD | {"data": {"level": "x" * 500}} for _ in range(20)]
     for _ in range(30):
@@ -404,7 +402,7 @@ def test_a_device_that_repeats_what_is_refused_is_one_line_in_the_log(start_serv
     server.stop()
 
 
-async def test_what_is_refused_again_and_again_is_counted_in_one_line_a_minute(monkeypatch, caplog):
+async def test_repeated_refusals_are_counted_in_one_line_a_minute(monkeypatch, caplog):
     monkeypatch.setattr(refusals, "LINE_EVERY_SECONDS", 0.05)
     lines = refusals.RefusalLines()
     device = Device(name="press-01", tenant=Tenant(slug="acme"))
@@ -420,7 +418,7 @@ async def test_what_is_refused_again_and_again_is_counted_in_one_line_a_minute(m
     assert len(caplog.messages) == 3
 
 
-async def test_what_comes_too_fast_to_be_kept_is_counted_in_the_log(monkeypatch, caplog, device_key):
+async def test_batches_that_come_too_fast_to_be_kept_are_counted_in_the_log(monkeypatch, caplog, device_key):
     started, held = asyncio.Event(), asyncio.Event()
 
     async def hold(*arguments: object) -> None:
@@ -445,7 +443,7 @@ def two_devices(make_key) -> list[Device]:
     return [make_key()[0].device for _ in range(2)]
 
 
-async def test_one_device_does_not_take_the_whole_queue(monkeypatch, caplog, two_devices):
+async def test_one_device_cannot_fill_the_whole_queue(monkeypatch, caplog, two_devices):
     busy, quiet = two_devices
     held, names = asyncio.Event(), []
 

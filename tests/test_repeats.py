@@ -1,4 +1,4 @@
-"""Nothing sent twice is stored twice, whoever sends beside it."""
+"""Nothing that is sent twice is stored twice, no matter what else is sent at the same time."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +31,7 @@ def test_the_same_bytes_compressed_are_a_repeat(server, key):
     assert IngestBatch.objects.count() == 1
 
 
-def test_the_same_bytes_of_another_device_are_a_batch_of_their_own(server, make_key):
+def test_the_same_bytes_from_another_device_are_another_batch(server, make_key):
     body = json.dumps([log()]).encode()
     for _ in range(2):
         server.post(make_key()[1], content=body)
@@ -47,11 +47,11 @@ def test_repeats_at_the_same_time_are_stored_once(server, make_key):
     assert (IngestBatch.objects.count(), IngestEvent.objects.count(), SecurityAlert.objects.count()) == (3, 6, 3)
 
 
-def test_batches_that_share_a_commit_are_judged_alone(server, make_key):
-    """Good, repeated, refused and revoked ones, all at once."""
+def test_batches_that_share_a_commit_are_judged_separately(server, make_key):
+    """Good, repeated, refused and revoked ones, all at the same time."""
     keys = [make_key()[1] for _ in range(4)]
     revoked, revoked_plaintext = make_key()
-    assert server.post(revoked_plaintext, [log()]).status_code == 204  # the server remembers it now
+    assert server.post(revoked_plaintext, [log()]).status_code == 204  # now the server remembers the key
     revoked.revoke()
     jobs = [(key, [log(), alert()], 204) for key in keys * 10]
     jobs += [(revoked_plaintext, [log()], 401)] * 10 + [(keys[0], [log(), {}], 400)] * 10
@@ -62,7 +62,7 @@ def test_batches_that_share_a_commit_are_judged_alone(server, make_key):
     assert SecurityAlert.objects.count() == 40
 
 
-def test_the_same_bytes_by_another_name_are_another_batch(server, key):
+def test_the_same_bytes_with_another_idempotency_key_are_another_batch(server, key):
     body = json.dumps([log()]).encode()
     for name in ("a", "b", "a", "b"):
         assert server.post(key, content=body, headers={"Idempotency-Key": name}).status_code == 204
@@ -73,7 +73,7 @@ def test_the_same_bytes_by_another_name_are_another_batch(server, key):
 
 @servers_only
 @pytest.mark.parametrize("tables", [["ingest_batches"], ["ingest_batches", "ingest_events", "security_alerts"]])
-def test_after_a_sequence_was_set_back_no_204_is_a_lie(server, key, tables):
+def test_every_acknowledged_batch_is_stored_after_a_sequence_was_set_back(server, key, tables):
     for _ in range(5):
         assert server.post(key, [log(), alert()]).status_code == 204
     with connection.cursor() as cursor:
@@ -87,8 +87,8 @@ def test_after_a_sequence_was_set_back_no_204_is_a_lie(server, key, tables):
 
 
 @servers_only
-def test_an_id_of_an_event_is_not_given_twice(server, start_server, key):
-    """A clash is no error there, because the primary key has the time in it: a server looks before its first batch."""
+def test_no_two_events_get_the_same_id(server, start_server, key):
+    """A duplicate is not an error, because the primary key includes the time; servers check before the first batch."""
     for _ in range(5):
         assert server.post(key, [log()]).status_code == 204
     with connection.cursor() as cursor:

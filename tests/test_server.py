@@ -1,4 +1,4 @@
-"""The server before any of our own code runs: its bounds, and what becomes of its processes."""
+"""The server before any of our own code runs: its limits, and what happens to its processes."""
 
 import os
 import re
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def answer_to(server: Server, *sent: bytes, seconds: float = 20) -> bytes:
-    """All that comes back until the server closes, or says nothing for so long."""
+    """Everything that comes back until the server closes the connection, or sends nothing for `seconds`."""
     answer = b""
     with socket.create_connection(("127.0.0.1", server.port), timeout=seconds) as connection:
         try:
@@ -42,37 +42,37 @@ HEAD = b"POST /v1/ingest HTTP/1.1\r\nHost: localhost\r\n"
 ODD = {
     "an HTTP/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "a TLS hello": bytes.fromhex("16030100c8010000c40303") + b"\0" * 60,
-    "no HTTP": b"hello\r\n\r\n",
+    "not HTTP": b"hello\r\n\r\n",
     "HTTP/0.9": b"GET /\r\n",
     "an unknown method": b"BREW /v1/ingest HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
     "CONNECT": b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org\r\nConnection: close\r\n\r\n",
     "a length and chunks": HEAD
     + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n",
     "two lengths": HEAD + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
-    "a length below zero": HEAD + b"Content-Length: -1\r\n\r\n",
+    "a negative length": HEAD + b"Content-Length: -1\r\n\r\n",
     "an upgrade to h2c": HEAD + b"Connection: Upgrade, close\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\n[]",
     "an upgrade to a WebSocket": HEAD + b"Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 2\r\n\r\n[]",
-    "a chunk of no length": HEAD + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n",
+    "a chunk without a length": HEAD + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n",
     "an address that is a URL": b"GET http://example.org/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
     "an asterisk": b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
     "a NUL in the path": b"GET /%00 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
-    "no UTF-8 in path and query": b"GET /%ff?%ff=%00 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+    "a path and query not in UTF-8": b"GET /%ff?%ff=%00 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
     "a header with a NUL": b"GET / HTTP/1.1\r\nHost: localhost\r\nX: a\0b\r\nConnection: close\r\n\r\n",
     "no host": b"GET /alerts/ HTTP/1.1\r\nConnection: close\r\n\r\n",
     "a foreign host": b"GET /alerts/ HTTP/1.1\r\nHost: example.org\r\nConnection: close\r\n\r\n",
     "an expectation": HEAD + b"Expect: 100-continue\r\nContent-Length: 2\r\nConnection: close\r\n\r\n[]",
-    "a static file posted": b"POST /static/alerts/live.css HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n",
+    "a POST to a static file": b"POST /static/alerts/live.css HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n",
 }
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_what_is_no_sound_request_is_refused_and_hurts_nobody(server, key, name):
+def test_an_odd_request_causes_no_server_error_and_harms_no_one(server, key, name):
     answer = answer_to(server, ODD[name], seconds=2)
     assert re.match(rb"HTTP/1.1 ([1-4]|501|505)", answer) or not answer
     assert server.post(key, [log()]).status_code == 204
 
 
-def test_a_head_without_end_is_refused(server, key):
+def test_an_endless_head_is_refused(server, key):
     before = psutil.Process(server.process.pid).memory_info().rss
     for part in (b"X: " + b"x" * 65536, b"x" * 65536, b"X: y\r\n" * 10_000):
         endless = b"GET /" + (b"" if part[:1] == b"X" else part) + b" HTTP/1.1\r\nHost: localhost\r\n"
@@ -84,7 +84,7 @@ def test_a_head_without_end_is_refused(server, key):
     assert server.post(key, [log()]).status_code == 204
 
 
-def test_a_large_batch_in_one_write_is_no_large_head(server, key):
+def test_a_large_batch_in_one_write_is_not_taken_for_a_large_head(server, key):
     body = body_of(*[log(message="x" * 1000) for _ in range(900)])
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
         for _ in range(3):
@@ -92,8 +92,8 @@ def test_a_large_batch_in_one_write_is_no_large_head(server, key):
             assert connection.recv(10_000).startswith(b"HTTP/1.1 204 ")
 
 
-def test_who_says_nothing_or_half_of_it_is_let_go_and_holds_up_nobody(server, key):
-    """In the headers, and in the body of a page."""
+def test_a_client_that_sends_nothing_or_half_a_request_is_disconnected_and_holds_up_no_one(server, key):
+    """Half a head, or half the body of a request for a page."""
     head_of = "POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nx"
     bodies = [head_of.format(path).encode() for path in ("/login/", "/api/v1/devices/register")]
     with ThreadPoolExecutor(80) as pool:
@@ -109,10 +109,10 @@ def test_who_says_nothing_or_half_of_it_is_let_go_and_holds_up_nobody(server, ke
 
 
 @servers_only
-def test_pages_that_wait_leave_devices_and_probes_alone(
+def test_waiting_pages_do_not_hold_up_devices_and_probes(
     start_server, transactional_db, key, device_key, log_in, tenant
 ):
-    """All slots of the pages are taken by pages that wait for a lock."""
+    """All slots for pages are taken by pages that wait for a lock."""
     server, headers = start_server(), {"Cookie": log_in(tenant)}
     other = database.copy()
     with other.cursor() as cursor:
@@ -136,11 +136,13 @@ def test_pages_that_wait_leave_devices_and_probes_alone(
     server.stop()
 
 
-def test_a_client_that_resets_a_pipeline_is_no_fault(server, key):
+def test_a_client_that_resets_a_pipeline_causes_no_error(server, key):
     body = body_of(log())
     for _ in range(50):
         with socket.create_connection(("127.0.0.1", server.port)) as connection:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset, when it closes
+            connection.setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0"
+            )  # SO_LINGER: a close is a reset
             connection.sendall((head(key, len(body)) + body) * 20)
             time.sleep(0.002)
     wait_for_batches(1)
@@ -190,7 +192,7 @@ def serving(transactional_db, tmp_path):
 
 @servers_only
 def test_workers_end_with_their_parent(serving, key, tenant, log_in):
-    """They finish what they have, and send their pages elsewhere; the next server finds the port free."""
+    """They finish their requests and make their pages reconnect; the next server finds the port free."""
     workers = serving.workers()
     assert len(workers) == 2
     with serving.socket(log_in(tenant)) as page:
@@ -223,12 +225,12 @@ HANDSHAKE = (
     b"GET /api/ws/security HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: eHh4eHh4eHh4eHh4eHh4eA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
-RESET = b"\1\0\0\0\0\0\0\0"  # SO_LINGER: a close is one
+RESET = b"\1\0\0\0\0\0\0\0"  # SO_LINGER: a close is a reset
 
 
 @pytest.fixture
 def pool_of_its_own(start_server, transactional_db):
-    """A server whose connections to the database nobody else uses."""
+    """A server whose database connections no other test uses."""
     server = start_server()
     yield server
     server.stop()
@@ -236,14 +238,14 @@ def pool_of_its_own(start_server, transactional_db):
 
 
 def assert_pool_is_whole(server: Server, key: str, cookie: str) -> None:
-    """As many pages as there are connections find one at the same moment, and so do devices and probes."""
+    """As many simultaneous pages as there are connections each get one, and so do devices and probes."""
     with ThreadPoolExecutor(8) as pool:
         page = {"headers": {"Cookie": cookie}, **HTTP}
         answers = list(pool.map(lambda _: httpx.get(f"{server.url}/alerts/", **page), range(40)))
     assert {answer.status_code for answer in answers} == {200}
     assert server.post(key, [log()]).status_code == 204
     assert httpx.get(f"{server.url}/readyz", **HTTP).status_code == 200
-    deadline = time.monotonic() + 20  # pages that are being made have a transaction, and some may still wait their turn
+    deadline = time.monotonic() + 20  # pages in progress have a transaction, and some may still wait for their turn
     with database.cursor() as cursor:
         while True:
             cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%%'")
@@ -256,9 +258,7 @@ def assert_pool_is_whole(server: Server, key: str, cookie: str) -> None:
 @servers_only
 @pytest.mark.parametrize("followed_by", ["nothing", "a page", "a handshake"])
 @pytest.mark.parametrize("ended_by", ["a close", "a reset"])
-def test_a_page_whose_client_leaves_gives_its_connection_back(
-    pool_of_its_own, key, tenant, log_in, followed_by, ended_by
-):
+def test_a_page_whose_client_leaves_returns_its_connection(pool_of_its_own, key, tenant, log_in, followed_by, ended_by):
     cookie = log_in(tenant)
     page = pages_of("/alerts/", cookie)
     rest = {"nothing": b"", "a page": page, "a handshake": HANDSHAKE}
@@ -272,8 +272,8 @@ def test_a_page_whose_client_leaves_gives_its_connection_back(
 
 
 @servers_only
-def test_a_page_that_nobody_reads_holds_no_connection(pool_of_its_own, key, tenant, log_in):
-    """Each client sends for pages until it has been sent all that it takes; the next answer waits for it."""
+def test_a_page_that_is_not_read_holds_no_connection(pool_of_its_own, key, tenant, log_in):
+    """Each client requests more than its buffers hold and reads nothing, so the next answer waits for it."""
     cookie = log_in(tenant)
     sent = pages_of("/static/admin/js/vendor/jquery/jquery.js", "", 9) + pages_of("/admin/login/", "", 60)
     with ExitStack() as stack:
@@ -286,8 +286,8 @@ def test_a_page_that_nobody_reads_holds_no_connection(pool_of_its_own, key, tena
         assert_pool_is_whole(pool_of_its_own, key, cookie)
 
 
-def test_a_batch_followed_by_a_handshake_is_no_fault(server, key):
-    """uvicorn may hand the connection to the socket before the batch is answered."""
+def test_a_batch_followed_by_a_handshake_causes_no_error(server, key):
+    """uvicorn may hand the connection to the WebSocket protocol before the batch is answered."""
     body = body_of(log())
     for attempt in range(50):
         with socket.create_connection(("127.0.0.1", server.port)) as connection:
@@ -299,7 +299,7 @@ def test_a_batch_followed_by_a_handshake_is_no_fault(server, key):
 
 class StartingWorkers(Workers):
     def wait_for_workers(self, but: int = 0) -> None:
-        """They are there, and have yet to load the application."""
+        """Wait until the processes exist; they have yet to load the application."""
         deadline = time.monotonic() + 30
         while len(self.workers()) < 2 + but:
             assert time.monotonic() < deadline, self.log_file.read_text()
@@ -323,7 +323,7 @@ def test_workers_end_with_a_parent_that_was_killed_while_they_started(transactio
 @pytest.mark.parametrize(
     "origin", ["http://[", "http://]", "http://[x]", "http://[::1", "http://localhost:x", "[", "\xff"]
 )
-def test_an_origin_that_is_no_address_is_foreign(server, tenant, log_in, origin):
+def test_an_invalid_origin_is_foreign(server, tenant, log_in, origin):
     request = HANDSHAKE.replace(
         b"\r\n\r\n", f"\r\nCookie: {log_in(tenant)}\r\nOrigin: {origin}\r\n\r\n".encode("latin1")
     )
@@ -331,7 +331,7 @@ def test_an_origin_that_is_no_address_is_foreign(server, tenant, log_in, origin)
 
 
 @pytest.mark.parametrize("path", ["/v1/nowhere", "/api/v1/nowhere", "/api/v1/devices/register", "/v1/ingest", "/x"])
-def test_an_error_keeps_the_headers_that_make_a_page_safe(server, path):
+def test_an_error_keeps_the_security_headers(server, path):
     answer = httpx.delete(f"{server.url}{path}", headers={"Accept": "application/json"}, **HTTP)
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
@@ -340,8 +340,8 @@ def test_an_error_keeps_the_headers_that_make_a_page_safe(server, path):
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (DEBUG|INFO|WARNING|ERROR) [\w.]+ .+")
 
 
-def test_each_line_of_the_server_has_the_form_of_the_log(start_server, transactional_db):
-    """Those of its start, of each request, and of what is no request, whatever a proxy says of the client."""
+def test_each_line_of_the_server_has_the_log_format(start_server, transactional_db):
+    """Lines about its start, requests, and what is not a request, whatever a proxy says about the client."""
     server = start_server(FORWARDED_ALLOW_IPS="*")
     answer_to(server, b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: \x9b[2J\x85x\r\nConnection: close\r\n\r\n")
     answer_to(server, b"hello\r\n\r\n")
@@ -354,7 +354,7 @@ def test_each_line_of_the_server_has_the_form_of_the_log(start_server, transacti
 
 
 @servers_only
-def test_each_line_of_workers_and_their_parent_has_the_form_of_the_log(serving):
+def test_each_line_of_workers_and_their_parent_has_the_log_format(serving):
     serving.process.terminate()
     serving.process.wait(20)
     printed = serving.log_file.read_text()

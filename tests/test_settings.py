@@ -1,4 +1,4 @@
-"""The site starts only with what it needs, and every variable is documented."""
+"""The site starts only with the settings that it needs, and every variable is documented."""
 
 import logging
 import os
@@ -22,9 +22,9 @@ GOOD = {
 
 
 def check_with(**environment: str) -> subprocess.CompletedProcess[str]:
-    """`manage.py check --deploy` with this environment and no other variable of ours."""
+    """Run `manage.py check --deploy` with this environment and none of our other variables."""
     kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
-    # Present but empty, for a .env of this checkout must not fill them in.
+    # Present but empty, so that a .env of this checkout does not fill them in.
     empty = dict.fromkeys(
         ["SECRET_KEY", "ALLOWED_HOSTS", "REDIS_URL", "DEMO_DEVICE_KEY", "DEMO_ADMIN_PASSWORD"], ""
     ) | {"HTTPS": "true"}
@@ -40,7 +40,7 @@ def test_with_a_secret_and_hosts_it_starts_and_no_deployment_check_complains():
 
 
 @pytest.mark.parametrize("missing", ["SECRET_KEY", "ALLOWED_HOSTS"])
-def test_without_it_the_start_is_refused_with_one_sentence(missing):
+def test_without_a_required_setting_the_start_is_refused_in_one_line(missing):
     result = check_with(**GOOD | {missing: ""})
     assert result.returncode != 0
     assert result.stderr.startswith(f"{missing} is not set: ")
@@ -50,7 +50,7 @@ def test_without_it_the_start_is_refused_with_one_sentence(missing):
 @pytest.mark.parametrize(
     ("name", "value"), [("INGEST_MAX_EVENTS", "many"), ("DEBUG", "perhaps"), ("DATABASE_URL", "nonsense")]
 )
-def test_a_value_that_makes_no_sense_is_named(name, value):
+def test_a_setting_with_an_invalid_value_is_named(name, value):
     result = check_with(**GOOD | {name: value})
     assert result.returncode != 0
     assert name in result.stderr
@@ -74,13 +74,13 @@ def test_limits_must_be_positive(settings, name):
     assert ids(limits_are_positive(None)) == ["ingestcloud.E002"]
 
 
-def test_the_demo_in_production_is_warned_of():
+def test_the_demo_in_production_causes_a_warning():
     result = check_with(**GOOD | {"DEMO_DEVICE_KEY": "dvc_x"})
     assert result.returncode != 0
     assert "ingestcloud.W002" in result.stderr
 
 
-def test_several_processes_on_sqlite_are_warned_of(settings, monkeypatch):
+def test_several_processes_on_sqlite_cause_a_warning(settings, monkeypatch):
     settings.WEB_CONCURRENCY = 2
     monkeypatch.setitem(settings.DATABASES["default"], "ENGINE", "django.db.backends.sqlite3")
     assert ids(sqlite_has_one_writer(None)) == ["ingestcloud.W001"]
@@ -98,7 +98,7 @@ def test_every_variable_is_documented():
 
 @pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
 def test_every_requirement_is_pinned_with_its_hashes(name):
-    """pip refuses a file of another content then, whoever has put it into the index."""
+    """With hashes, pip refuses a file with other contents, no matter who put it into the index."""
     text = re.sub(r"(?m)^\s*#.*\n", "", (ROOT / name).read_text()).replace("\\\n", " ")
     lines = [line for line in text.splitlines() if line.strip()]
     assert len(lines) > 30
@@ -107,14 +107,14 @@ def test_every_requirement_is_pinned_with_its_hashes(name):
 
 
 @pytest.mark.parametrize(("https", "prefix"), [("true", "__Host-"), ("false", "")])
-def test_over_https_cookies_belong_to_this_host_alone(https, prefix):
+def test_over_https_cookies_belong_to_this_host_only(https, prefix):
     code = "from django.conf import settings; print(settings.SESSION_COOKIE_NAME, settings.CSRF_COOKIE_NAME)"
     environment = os.environ | {"HTTPS": https, "DJANGO_SETTINGS_MODULE": "ingestcloud.settings"}
     printed = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, env=environment, text=True)
     assert printed.split() == [f"{prefix}ingestcloud_session", f"{prefix}ingestcloud_csrf"]
 
 
-def test_a_line_that_many_cause_is_written_seldom(caplog, monkeypatch):
+def test_a_repeated_line_is_written_once_per_interval(caplog, monkeypatch):
     line = SeldomLine(logging.getLogger("seldom"), logging.ERROR, seconds=10)
     for now in (0.0, 9.9, 10.0, 15.0, 20.0):
         monkeypatch.setattr(time, "monotonic", lambda now=now: now)

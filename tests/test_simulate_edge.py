@@ -37,13 +37,13 @@ def make_sender(site, lines):
 
 
 def numbered(*numbers: int) -> list[dict]:
-    """Events told apart by `n`; a higher one is later."""
+    """Events numbered by `n`; a higher number is later."""
     start = datetime(2026, 6, 6, 10, tzinfo=UTC)
     return [make_event("log", {"level": "info", "message": "x", "n": n}, start + timedelta(seconds=n)) for n in numbers]
 
 
 def deliver(sender: Sender, within: float = 5.0) -> None:
-    """Attempt until nothing is buffered or the sender stops."""
+    """Call `attempt` until nothing is buffered or the sender stops."""
     deadline = time.monotonic() + within
     while sender.buffered and not sender.stopped:
         assert time.monotonic() < deadline, "still not delivered"
@@ -52,14 +52,14 @@ def deliver(sender: Sender, within: float = 5.0) -> None:
 
 
 class TestSender:
-    def test_batches_are_ordered_by_timestamp_and_of_the_size_asked_for(self, site, make_sender):
+    def test_batches_are_ordered_by_timestamp_and_have_the_requested_size(self, site, make_sender):
         sender = make_sender(batch_size=2)
         sender.add(numbered(3, 1, 5, 2, 4))
         deliver(sender)
         assert site.numbers == [[1, 2], [3, 4], [5]]
         assert (sender.acknowledged, sender.retries, sender.refused) == (5, 0, 0)
 
-    def test_it_sends_key_and_content_type(self, site, make_sender):
+    def test_it_sends_the_key_and_the_content_type(self, site, make_sender):
         sender = make_sender()
         sender.add(numbered(1))
         deliver(sender)
@@ -68,7 +68,7 @@ class TestSender:
         assert headers["Content-Type"] == "application/json"
         assert "Content-Encoding" not in headers
 
-    def test_it_compresses_where_asked_to(self, site, make_sender):
+    def test_it_compresses_if_asked_to(self, site, make_sender):
         sender = make_sender(compress=True)
         sender.add(numbered(1, 2))
         site.answers += [BUSY]
@@ -79,7 +79,7 @@ class TestSender:
         assert second[0] == first[0]
 
     @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-    def test_it_sends_the_same_bytes_again_and_then_the_next(self, site, make_sender, status):
+    def test_it_sends_the_same_bytes_again_before_the_next_batch(self, site, make_sender, status):
         sender = make_sender(batch_size=1)
         sender.add(numbered(1, 2))
         site.answers += [problem(status)] * 3
@@ -96,7 +96,7 @@ class TestSender:
         assert site.numbers == [[1], [1], [1], [2]]
         assert "no answer" in lines[0]
 
-    def test_a_site_that_is_not_there_costs_nothing_but_time(self, make_sender, site, lines):
+    def test_no_event_is_lost_if_the_site_is_unreachable(self, make_sender, site, lines):
         site.stop()
         sender = make_sender()
         sender.add(numbered(1, 2))
@@ -121,21 +121,21 @@ class TestSender:
         assert 58 < sender.pause < 61
 
     @pytest.mark.parametrize("value", ["9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT"])
-    def test_it_waits_an_hour_at_most(self, site, make_sender, value):
+    def test_it_waits_at_most_an_hour(self, site, make_sender, value):
         sender = make_sender()
         sender.add(numbered(1))
         site.answers += [problem(503, headers={"Retry-After": value})]
         sender.attempt()
         assert 3500 < sender.pause < 3602
 
-    def test_an_unreadable_retry_after_is_as_none(self, site, make_sender):
+    def test_an_unreadable_retry_after_is_ignored(self, site, make_sender):
         sender = make_sender()
         sender.add(numbered(1))
         site.answers += [problem(503, headers={"Retry-After": "soon"})]
         deliver(sender)
         assert sender.acknowledged == 1
 
-    def test_pauses_grow_up_to_the_longest(self, site, make_sender):
+    def test_pauses_grow_up_to_the_limit(self, site, make_sender):
         sender = make_sender(backoff=1.0, longest_backoff=8.0)
         sender.add(numbered(1))
         site.answers += [BUSY] * 40
@@ -173,7 +173,7 @@ class TestSender:
         assert site.numbers == [[1, 2, 3], [1, 2], [1], [2], [3], [4]]
         assert (sender.acknowledged, sender.refused) == (4, 0)
 
-    def test_an_event_that_alone_is_too_large_is_dropped(self, site, make_sender):
+    def test_an_event_that_is_too_large_on_its_own_is_dropped(self, site, make_sender):
         sender = make_sender(batch_size=1)
         sender.add(numbered(1, 2))
         site.answers += [(413, {"Content-Type": "text/html"}, b"<h1>nginx</h1>")]
@@ -182,7 +182,7 @@ class TestSender:
         assert (sender.acknowledged, sender.refused) == (1, 1)
 
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-    def test_it_follows_no_redirect_and_says_where_it_leads(self, site, other_site, make_sender, status):
+    def test_it_does_not_follow_a_redirect_but_says_where_it_leads(self, site, other_site, make_sender, status):
         sender = make_sender()
         sender.add(numbered(1))
         site.answers += [(status, {"Location": f"{other_site.url}/v1/ingest"}, b"")]
@@ -191,7 +191,7 @@ class TestSender:
         assert (sender.buffered, other_site.received) == (1, [])
 
     @pytest.mark.parametrize("status", [401, 403, 404, 415, 200])
-    def test_an_answer_that_no_later_batch_would_better_stops_it(self, site, make_sender, status):
+    def test_an_answer_that_later_batches_would_get_too_stops_it(self, site, make_sender, status):
         sender = make_sender(batch_size=1)
         sender.add(numbered(1, 2))
         site.answers += [problem(status, "reason")]
@@ -219,7 +219,7 @@ def assert_valid(events: list[dict]) -> None:
 
 
 class TestSources:
-    def test_telemetry_is_valid_and_of_this_machine(self):
+    def test_telemetry_is_valid_and_describes_this_machine(self):
         events = Telemetry().read()
         assert_valid(events)
         assert all(0 < event["data"]["memory_percent"] < 100 for event in events)
@@ -228,7 +228,7 @@ class TestSources:
         for event in discover_self():
             assert_valid([event])
 
-    def test_whatever_logs_there_are_make_valid_events(self):
+    def test_the_logs_of_this_machine_make_valid_events(self):
         for source in sources.log_sources():
             for event in source.read():
                 assert_valid([event])
@@ -290,7 +290,7 @@ class TestSources:
         assert events[0]["timestamp"] == "2026-06-06T10:00:00.500000Z"
         assert (tmp_path / "asked").read_text().splitlines()[-1].endswith("--after-cursor=c4")
 
-    def test_a_line_has_the_time_it_names(self, tmp_path):
+    def test_an_event_has_the_time_that_its_line_states(self, tmp_path):
         path = tmp_path / "app.log"
         path.write_text("2026-06-06T12:00:00.5+02:00 host app: hello\n")
         [event] = LogFile(path).read()
@@ -319,7 +319,7 @@ def messages(source: LogFile) -> list[str]:
 
 
 class TestAgent:
-    def test_it_goes_on_reading_while_the_site_is_away(self, site, make_sender):
+    def test_it_keeps_reading_while_the_site_is_down(self, site, make_sender):
         sender = make_sender(backoff=1.0)
         site.answers += [HANG_UP]
         most = 0
@@ -334,7 +334,7 @@ class TestAgent:
         assert sender.acknowledged >= 5 * each
         assert site.bodies[0] == site.bodies[1]
 
-    def test_a_full_buffer_leaves_the_logs_where_they_are(self, site, make_sender, monkeypatch):
+    def test_no_more_logs_are_read_while_the_buffer_is_full(self, site, make_sender, monkeypatch):
         monkeypatch.setattr("edge_agent.agent.MAX_BUFFERED_EVENTS", 1)
         sender = make_sender(backoff=0.2, longest_backoff=0.2)
         sender.add(numbered(1))
@@ -363,7 +363,7 @@ class TestCommand:
         assert f"{len(events)} acknowledged, 0 buffered, 0 refused" in said.splitlines()[-1]
         assert "\x1b" not in said
 
-    def test_the_key_comes_from_the_environment_else_from_the_demo(self, site, monkeypatch, settings):
+    def test_the_key_comes_from_the_environment_or_else_from_the_demo(self, site, monkeypatch, settings):
         settings.DEMO_DEVICE_KEY = "dvc_demo"
         monkeypatch.delenv("DEVICE_KEY", raising=False)
         self.simulate(site, "--batches", "1")
@@ -384,13 +384,13 @@ class TestCommand:
         assert len(site.received) == 1
         assert "0 acknowledged" in self.said
 
-    def test_refused_events_make_it_fail_in_the_end(self, site):
+    def test_refused_events_make_it_fail_at_the_end(self, site):
         site.answers += [problem(400, "malformed_json")]
         with pytest.raises(CommandError, match="events were refused"):
             self.simulate(site, "--key", "dvc_x", "--batches", "2")
         assert len(site.received) == 2
 
-    def test_a_terminal_has_a_line_that_is_always_up_to_date(self, site):
+    def test_a_terminal_shows_a_status_line_that_is_kept_up_to_date(self, site):
         terminal = StringIO()
         terminal.isatty = lambda: True
         call_command("simulate_edge", "--url", site.url, "--key", "dvc_x", "--batches", "1", stdout=terminal)
@@ -409,12 +409,12 @@ class TestCommand:
         assert rest.startswith("Interrupted.\n1 requests, 0 of them retries")
         assert agent.returncode == 0
 
-    def test_an_address_that_is_none_is_told(self):
+    def test_an_unusable_url_is_reported(self):
         with pytest.raises(CommandError, match="Can't send to ftp:"):
             call_command("simulate_edge", "--url", "ftp://x", "--key", "dvc_x", "--batches", "1", stdout=StringIO())
 
     @pytest.mark.parametrize("option", ["--interval", "--batch-size"])
-    def test_it_refuses_numbers_that_make_no_sense(self, site, option):
+    def test_it_refuses_zero(self, site, option):
         with pytest.raises(CommandError, match="above zero"):
             self.simulate(site, "--key", "dvc_x", option, "0")
 

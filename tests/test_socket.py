@@ -1,4 +1,4 @@
-"""`/api/ws/security`: who may listen, and that nothing is missed."""
+"""`/api/ws/security`: who may listen, and that they miss nothing."""
 
 import asyncio
 import json
@@ -56,21 +56,21 @@ def test_an_alert_reaches_its_tenants_analyst(server, key, tenant, device_key, l
     }
 
 
-def test_it_reaches_nobody_else(server, key, tenant, make_tenant, log_in):
+def test_an_alert_reaches_no_other_tenant(server, key, tenant, make_tenant, log_in):
     with server.socket(log_in(make_tenant())) as other, server.socket(log_in(tenant)) as own:
         server.post(key, [alert()])
         receive(own, 1)
         ping(other)  # nothing came before the pong
 
 
-def test_a_superuser_hears_every_tenant(server, make_key, log_in):
+def test_a_superuser_gets_the_alerts_of_every_tenant(server, make_key, log_in):
     with server.socket(log_in(superuser=True)) as socket:
         for title in ("one", "two"):
             server.post(make_key()[1], [alert(title)])
         assert [data["title"] for data in receive(socket, 2)] == ["one", "two"]
 
 
-def test_a_member_of_two_tenants_hears_both_in_id_order(server, make_tenant, make_key, log_in):
+def test_a_member_of_two_tenants_gets_the_alerts_of_both_in_id_order(server, make_tenant, make_key, log_in):
     tenants = [make_tenant(), make_tenant()]
     keys = [make_key(tenant)[1] for tenant in tenants]
     with server.socket(log_in(*tenants)) as socket, ThreadPoolExecutor(8) as pool:
@@ -107,7 +107,7 @@ def test_a_foreign_origin_is_refused(server, tenant, log_in, origin):
 
 
 @pytest.mark.parametrize("since", ["x", "-1", "1.5", "", "9" * 30, "%D9%A1"])
-def test_a_since_that_is_no_id_is_refused(server, tenant, log_in, since):
+def test_a_since_that_is_not_an_id_is_refused(server, tenant, log_in, since):
     with pytest.raises(InvalidStatus):
         server.socket(log_in(tenant), query=f"?since={since}")
 
@@ -121,7 +121,7 @@ def test_an_unknown_socket_address_is_refused(server, path):
     assert refused.value.response.status_code == 403
 
 
-def test_what_was_missed_comes_first_and_in_order(server, key, tenant, log_in):
+def test_missed_alerts_come_first_and_in_order(server, key, tenant, log_in):
     for _ in range(6):
         server.post(key, [alert() for _ in range(100)])
     ids = list(SecurityAlert.objects.order_by("id").values_list("id", flat=True))
@@ -132,7 +132,7 @@ def test_what_was_missed_comes_first_and_in_order(server, key, tenant, log_in):
     assert received[-1]["title"] == "live"
 
 
-def test_since_zero_is_everything_and_no_since_is_only_what_is_new(server, key, tenant, log_in):
+def test_since_zero_sends_everything_and_no_since_only_new_alerts(server, key, tenant, log_in):
     cookie = log_in(tenant)
     server.post(key, [alert("old")])
     with server.socket(cookie, query="?since=0") as all_of_it, server.socket(cookie) as new:
@@ -170,7 +170,7 @@ def test_an_alert_that_was_never_announced_comes_with_the_next_ping(server, key,
         assert json.loads(socket.recv(timeout=10)) == {"type": "pong"}
 
 
-def test_an_alert_that_was_never_announced_comes_before_the_next_that_is(server, key, tenant, log_in):
+def test_an_alert_that_was_never_announced_comes_before_the_next_announced_one(server, key, tenant, log_in):
     with server.socket(log_in(tenant)) as socket:
         server.post(key, [alert()])
         receive(socket, 1)
@@ -181,7 +181,9 @@ def test_an_alert_that_was_never_announced_comes_before_the_next_that_is(server,
         assert [data["title"] for data in receive(socket, 2)] == ["lost on the way", "announced"]
 
 
-def test_many_devices_at_once_reach_every_socket_in_order_and_without_gaps(server, make_key, tenant, log_in):
+def test_alerts_of_many_devices_at_the_same_time_reach_every_socket_in_order_and_without_gaps(
+    server, make_key, tenant, log_in
+):
     keys = [make_key(tenant)[1] for _ in range(4)]
     with (
         server.socket(log_in(tenant)) as member,
@@ -215,14 +217,14 @@ def test_a_ping_after_losing_a_tenant_closes_the_socket(server, tenant, make_ten
 
 
 @pytest.mark.parametrize("frame", ["", "x", "[]", "{}", '{"type":"alert"}', b"\x00\xff", "[" * 4000])
-def test_frames_that_mean_nothing_are_ignored(server, tenant, log_in, frame):
+def test_meaningless_frames_are_ignored(server, tenant, log_in, frame):
     with server.socket(log_in(tenant)) as socket:
         socket.send(frame)
         ping(socket)
 
 
-def test_who_has_a_live_page_open_stays_logged_in(server, tenant):
-    """A socket alone prolongs a session: no answer tells the browser, whose cookie must outlast it."""
+def test_a_user_with_an_open_live_page_stays_logged_in(server, tenant):
+    """Only the socket extends the session, and no answer renews the cookie of the browser, which must outlast it."""
     user = get_user_model().objects.create_user("ada", password="a good password")
     user.tenants.add(tenant)
     with httpx.Client(base_url=server.url, timeout=30) as browser, time_machine.travel(time.time()) as clock:
@@ -240,12 +242,12 @@ def test_who_has_a_live_page_open_stays_logged_in(server, tenant):
         with server.socket(f"{name}={key}") as socket:
             ping(socket)
         assert Session.objects.get().expire_date > soon + timedelta(hours=11)
-        clock.shift(timedelta(hours=13))  # the browser's
+        clock.shift(timedelta(hours=13))  # the browser's clock
         assert browser.get("/alerts/").status_code == 200
 
 
 @servers_only
-def test_an_alert_taken_by_one_process_reaches_a_page_of_another(server, start_server, key, tenant, log_in):
+def test_an_alert_accepted_by_one_process_reaches_a_page_of_another(server, start_server, key, tenant, log_in):
     other = start_server()
     with other.socket(log_in(tenant)) as socket:
         server.post(key, [alert("from the other side")])
@@ -254,7 +256,7 @@ def test_an_alert_taken_by_one_process_reaches_a_page_of_another(server, start_s
 
 
 def test_a_reader_too_slow_for_its_alerts_gets_all_of_them_later(server, key, tenant, log_in):
-    """More hints come than wait for a socket, and more bytes than the buffers on the way take."""
+    """More hints come than a socket's inbox holds, and more bytes than the buffers on the way."""
     device = httpx.Client(base_url=server.url, headers={"X-Device-Key": key}, timeout=30)
     with device, server.socket(log_in(tenant)) as slow:
         slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
@@ -271,7 +273,7 @@ def test_a_reader_too_slow_for_its_alerts_gets_all_of_them_later(server, key, te
 
 @pytest.fixture
 def open_socket(log_in):
-    """Opens a socket that waits to send while `may_send` is cleared."""
+    """Opens a socket whose sending waits while `may_send` is cleared."""
 
     async def open_socket(*tenants, may_send: asyncio.Event) -> WebsocketCommunicator:
         cookie = await database_sync_to_async(log_in)(*tenants)
@@ -292,13 +294,13 @@ def open_socket(log_in):
     return open_socket
 
 
-async def test_a_server_that_makes_us_wait_gets_all_of_them_later(device_key, open_socket):
-    """More hints come while it waits than the socket keeps."""
+async def test_a_socket_that_cannot_send_for_a_while_sends_all_alerts_later(device_key, open_socket):
+    """More hints come while it waits than its inbox holds."""
     may_send = asyncio.Event()
     socket = await open_socket(device_key.device.tenant, may_send=may_send)
     await store_and_broadcast(device_key)
     await socket.receive_from(10)
-    await socket.send_to('{"type":"ping"}')  # from then on it hears by hints alone
+    await socket.send_to('{"type":"ping"}')  # from then on it learns of alerts only from hints
     assert json.loads(await socket.receive_from(10)) == {"type": "pong"}
     may_send.clear()
     for _ in range(INBOX_LIMIT + 50):
@@ -329,7 +331,7 @@ def move(tenant: Tenant) -> None:
 @pytest.mark.parametrize(
     ("happens", "code"), [(log_out, 4401), (let_the_session_expire, 4401), (disable, 4401), (move, 4403)]
 )
-async def test_whoever_may_not_listen_any_more_is_cut_off_without_a_ping(
+async def test_a_user_who_may_no_longer_listen_is_cut_off_without_a_ping(
     tenant, open_socket, monkeypatch, happens, code
 ):
     monkeypatch.setattr(consumers, "WATCH_SECONDS", 0.2)
@@ -339,8 +341,8 @@ async def test_whoever_may_not_listen_any_more_is_cut_off_without_a_ping(
     assert await socket.receive_output(10) == {"type": "websocket.close", "code": code}
 
 
-async def test_a_look_at_a_socket_that_fails_is_not_the_last(tenant, open_socket, monkeypatch):
-    """As it does while the database is away."""
+async def test_a_socket_is_checked_again_after_a_check_that_failed(tenant, open_socket, monkeypatch):
+    """As happens while the database is down."""
     monkeypatch.setattr(consumers, "WATCH_SECONDS", 0.2)
     socket = await open_socket(tenant, may_send=asyncio.Event())
     with monkeypatch.context() as failing:
@@ -350,11 +352,11 @@ async def test_a_look_at_a_socket_that_fails_is_not_the_last(tenant, open_socket
     assert (await socket.receive_output(10))["code"] == 4403
 
 
-def test_two_looks_at_a_socket_are_within_a_minute():
+def test_two_checks_of_a_socket_fit_into_a_minute():
     assert 2 * consumers.WATCH_SECONDS < 60
 
 
-async def test_a_reader_that_does_not_read_is_dropped(device_key, open_socket, monkeypatch):
+async def test_a_client_that_does_not_read_is_dropped(device_key, open_socket, monkeypatch):
     monkeypatch.setattr(consumers, "WATCH_SECONDS", 0.2)
     may_send = asyncio.Event()
     socket = await open_socket(device_key.device.tenant, may_send=may_send)
@@ -367,7 +369,7 @@ async def test_a_reader_that_does_not_read_is_dropped(device_key, open_socket, m
     assert (await socket.receive_output(10))["code"] == 4408
 
 
-def test_a_frame_that_is_far_too_long_closes_the_socket(server, tenant, log_in):
+def test_a_frame_that_is_much_too_long_closes_the_socket(server, tenant, log_in):
     with server.socket(log_in(tenant)) as socket:
         socket.send("x" * 5000)
         with pytest.raises(ConnectionClosed) as closed:

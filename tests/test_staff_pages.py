@@ -1,4 +1,4 @@
-"""What all staff pages do with what comes at the same moment, or to an address of theirs that nobody links to."""
+"""How staff pages handle requests at the same time, and requests to addresses that no page links to."""
 
 import threading
 import time
@@ -34,7 +34,7 @@ FIELDS = [
 
 @pytest.fixture(params=["staff", "superuser"])
 def somebody(request) -> Client:
-    """Of the staff, with every permission there is, or a superuser."""
+    """A member of staff with every permission, or a superuser."""
     user = User.objects.create_user("somebody", is_staff=True, is_superuser=request.param == "superuser")
     user.user_permissions.set(Permission.objects.all())
     user.tenants.set([Side("ours").tenant])
@@ -44,8 +44,8 @@ def somebody(request) -> Client:
 
 
 @pytest.mark.filterwarnings("error", category=UnorderedObjectListWarning)
-def test_nobody_chooses_what_is_no_field_of_a_form(somebody):
-    """Every field that every model has, from either end of a relation: a choice in a stable order, or nothing."""
+def test_choices_are_offered_only_for_fields_of_a_form(somebody):
+    """For every field of every model, from either end of a relation: choices in a stable order, or nothing."""
     answers = {}
     for model, field in FIELDS:
         given = {"app_label": model._meta.app_label, "model_name": model._meta.model_name, "field_name": field.name}
@@ -70,7 +70,7 @@ def test_nobody_chooses_what_is_no_field_of_a_form(somebody):
         {"app_label": "tenants", "model_name": "tenant", "field_name": "devices"},
     ],
 )
-def test_names_that_are_none_leave_no_traceback(server, log_in, given):
+def test_unknown_names_leave_no_traceback(server, log_in, given):
     headers = {"Cookie": log_in(user=User.objects.create_superuser("root"))}
     answer = httpx.get(f"{server.url}{reverse('admin:autocomplete')}", params=given, headers=headers, **HTTP)
     assert answer.status_code == 403
@@ -84,7 +84,10 @@ def test_every_list_has_an_order_before_it_is_paged(rf, model):
 
 
 def post_meanwhile(client: Client, url: str, form: dict[str, object], row: Model) -> HttpResponse:
-    """The answer to a form, while `row` is being saved: it is committed when the form has been checked, and waits."""
+    """Post a form while `row` is being saved, and return the answer.
+
+    `row` is committed once the form has been checked and its own save is waiting for that of `row`.
+    """
     answers: list[HttpResponse] = []
 
     def post() -> None:
@@ -105,7 +108,7 @@ def post_meanwhile(client: Client, url: str, form: dict[str, object], row: Model
                     break
                 time.sleep(0.02)
             else:
-                raise AssertionError("it did not wait")
+                raise AssertionError("the form did not wait for the row")
     thread.join()
     return answers[0]
 
@@ -114,7 +117,7 @@ NO_MEMBERS = {"memberships-TOTAL_FORMS": 0, "memberships-INITIAL_FORMS": 0}
 
 
 @servers_only
-def test_a_slug_that_another_request_takes_at_the_same_moment(somebody):
+def test_a_slug_that_another_request_takes_at_the_same_time_is_a_form_error(somebody):
     url = reverse("admin:tenants_tenant_add")
     answer = post_meanwhile(somebody, url, {"slug": "new", "name": "A"} | NO_MEMBERS, Tenant(slug="new", name="B"))
     assert (answer.status_code, "Tenant with this Slug already exists" in answer.text) == (200, True)
@@ -123,7 +126,7 @@ def test_a_slug_that_another_request_takes_at_the_same_moment(somebody):
 
 
 @servers_only
-def test_a_device_name_that_another_request_takes_at_the_same_moment(somebody):
+def test_a_device_name_that_another_request_takes_at_the_same_time_is_a_form_error(somebody):
     tenant = Tenant.objects.get()
     form = {"tenant": tenant.pk, "name": "press-07", "type": "", "location": ""}
     answer = post_meanwhile(somebody, reverse("admin:devices_device_add"), form, Device(tenant=tenant, name="press-07"))
@@ -131,8 +134,8 @@ def test_a_device_name_that_another_request_takes_at_the_same_moment(somebody):
     assert Device.objects.filter(name="press-07").count() == 1
 
 
-def test_a_device_is_not_given_the_name_of_another(somebody):
-    """Its tenant is no field of the form, so a look at both is Django's to leave out."""
+def test_a_device_cannot_get_the_name_of_another(somebody):
+    """The tenant is not a field of the form, so Django alone would not check that both together are unique."""
     taken = Device.objects.create(tenant=Tenant.objects.get(), name="taken")
     device = Device.objects.create(tenant=taken.tenant, name="other")
     answer = somebody.post(reverse("admin:devices_device_change", args=[device.pk]), {"name": "taken"})
@@ -145,7 +148,7 @@ def test_requests_without_a_key_are_counted_for_superusers(somebody):
     assert ("Requests without a valid key" in somebody.get("/admin/").text) is is_superuser
 
 
-def test_whoever_has_a_history_is_not_deleted():
+def test_a_user_with_a_history_is_not_deleted():
     user, other = User.objects.create_user("ada"), User.objects.create_user("other")
     LogEntry.objects.log_actions(user.pk, [other], CHANGE, "changed")
     for delete in (user.delete, User.objects.all().delete):

@@ -1,4 +1,4 @@
-"""What is looked at once more when a batch is stored, for its check may have been a moment ago."""
+"""What is checked again when a batch is stored, because things may have changed since its first check."""
 
 import json
 from datetime import timedelta
@@ -56,7 +56,7 @@ def switch_backup_off(key: DeviceKey) -> None:
         (switch_backup_off, ModuleDisabled),
     ],
 )
-def test_a_key_or_module_that_is_good_no_more_refuses_its_own_batches_only(make_key, make_tenant, change, refusal):
+def test_batches_are_refused_only_if_their_own_key_or_module_is_no_longer_good(make_key, make_tenant, change, refusal):
     bad, good = (make_key(make_tenant(backup_enabled=True))[0] for _ in range(2))
     batches = [batch_of(key, BACKUP, alert()) for key in (good, bad, good, bad)]
     change(bad)
@@ -69,13 +69,13 @@ def test_a_key_or_module_that_is_good_no_more_refuses_its_own_batches_only(make_
     )
 
 
-def test_an_empty_batch_of_a_key_that_is_good_no_more_is_refused_too(device_key):
+def test_an_empty_batch_is_also_refused_if_its_key_is_no_longer_good(device_key):
     batch = batch_of(device_key)
     revoke(device_key)
     assert set(store_batches([batch]).refused) == {0}
 
 
-def test_the_same_batch_by_two_keys_of_a_device_is_stored_once_where_one_is_good(device_key):
+def test_the_same_batch_with_two_keys_of_a_device_is_stored_once_if_one_is_good(device_key):
     other = DeviceKey.objects.issue(device_key.device)[0]
     event = alert()
     batches = [batch_of(key, event) for key in (device_key, other, device_key, other)]
@@ -89,7 +89,7 @@ def test_the_same_batch_by_two_keys_of_a_device_is_stored_once_where_one_is_good
     assert IngestBatch.objects.count() == IngestEvent.objects.count() == 1
 
 
-def test_alerts_get_their_ids_in_the_order_of_their_batch_and_keep_what_they_say(make_key):
+def test_alerts_get_their_ids_in_the_order_of_their_batch_and_keep_their_contents(make_key):
     keys = [make_key()[0] for _ in range(3)]
     batches = [batch_of(key, log(), *(alert(f"{n}", source_ip="10.0.0.9") for n in range(20))) for key in keys]
     alerts = store_batches([*batches, batches[0]]).alerts
@@ -113,7 +113,7 @@ def test_a_repeat_has_no_new_alerts(device_key):
     assert store_batches([batch]).alerts == []
 
 
-def test_a_name_tells_a_repeat_from_a_second_batch_of_the_same_bytes(device_key):
+def test_an_idempotency_key_tells_a_repeat_from_a_second_batch_of_the_same_bytes(device_key):
     same, other = alert("same"), alert("other")
     group = [
         batch_of(device_key, same, name="a"),
@@ -134,14 +134,14 @@ def test_a_name_tells_a_repeat_from_a_second_batch_of_the_same_bytes(device_key)
 
 
 def set_back(table: str) -> None:
-    """As after a switch-over by logical replication, which does not carry sequences."""
+    """Set the sequence back, as after a switch-over by logical replication, which does not carry sequences."""
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), (SELECT min(id) FROM {table}))")
 
 
 @servers_only
 @pytest.mark.parametrize("name", [None, "batch-1"])
-def test_an_id_that_is_taken_is_an_error_and_no_repeat(device_key, name):
+def test_an_id_that_is_taken_is_an_error_and_not_a_repeat(device_key, name):
     for number in range(3):
         store_batches([batch_of(device_key, alert(f"{number}"))])
     set_back("ingest_batches")
@@ -152,8 +152,8 @@ def test_an_id_that_is_taken_is_an_error_and_no_repeat(device_key, name):
 
 
 @servers_only
-def test_no_alert_has_an_id_below_one_that_a_page_may_have(device_key):
-    """Also where the ids in between are free: they were taken by a transaction that was rolled back."""
+def test_no_new_alert_gets_an_id_below_one_that_a_page_may_have(device_key):
+    """Even if the ids in between are free, because the transaction that took them was rolled back."""
     for number in range(5):
         store_batches([batch_of(device_key, alert(f"{number}"))])
     ids = list(SecurityAlert.objects.order_by("id").values_list("id", flat=True))
@@ -164,7 +164,7 @@ def test_no_alert_has_an_id_below_one_that_a_page_may_have(device_key):
 
 
 def swallow(table: str) -> str:
-    """SQL that makes a database take rows without a word and not keep them."""
+    """SQL that makes the database silently discard new rows of `table`."""
     if connection.vendor == "postgresql":
         return f"""
             CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
@@ -184,11 +184,11 @@ def swallowed_batches():
 
 
 @pytest.mark.parametrize("name", [None, "batch-1"])
-def test_a_batch_that_was_left_out_and_is_not_found_is_no_repeat(device_key, swallowed_batches, name):
+def test_a_batch_that_is_neither_stored_nor_found_is_not_a_repeat(device_key, swallowed_batches, name):
     (error,) = store_batches([batch_of(device_key, log(), name=name)]).refused.values()
     assert isinstance(error, DatabaseError)
 
 
-def test_such_a_batch_is_503_for_its_device(server, device_key, swallowed_batches):
+def test_a_batch_that_is_neither_stored_nor_found_is_503_for_its_device(server, device_key, swallowed_batches):
     assert_problem(server.post(device_key.plaintext, [log()]), 503, "storage_unavailable")
     assert "neither stored nor found" in server.log

