@@ -16,6 +16,7 @@ from tests.support.assertions import assert_problem
 from tests.support.events import alert, log
 
 pytestmark = pytest.mark.django_db(transaction=True)
+expect.set_options(timeout=20_000)  # milliseconds; a busy machine draws thousands of rows slowly
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = [

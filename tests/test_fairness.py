@@ -14,7 +14,7 @@ import pytest
 from ingest.backlog import MAX_REQUESTS
 from tests.support.assertions import assert_problem
 from tests.support.events import alert, log
-from tests.support.fairness import Others
+from tests.support.fairness import Others, measures_waiting
 from tests.support.live import HTTP, Server
 from tests.support.raw_requests import head
 
@@ -43,6 +43,7 @@ HOSTILE = {
 }
 
 
+@measures_waiting
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_body_that_takes_long_does_not_delay_others(server: Server, make_key, name):
     (body, headers, status), (_, bad), (_, good) = HOSTILE[name], make_key(), make_key()
@@ -70,6 +71,7 @@ FLOODS = {
 }
 
 
+@measures_waiting
 @pytest.mark.parametrize("name", FLOODS)
 def test_a_hundred_connections_of_one_client_do_not_delay_others(start_server, transactional_db, make_key, name):
     server = start_server()
@@ -120,6 +122,7 @@ def test_at_most_a_hundred_errors_are_listed(server, key):
     assert "there are 5,900 more" in answer.json()["detail"]
 
 
+@measures_waiting
 def test_bodies_that_are_never_completed_time_out_and_do_not_delay_others(server, make_key):
     (_, bad), (_, good) = make_key(), make_key()
     size = 5 * 2**20

@@ -7,12 +7,13 @@ import psutil
 import pytest
 from django.contrib.auth.models import User
 
-from tests.support.fairness import Others
+from tests.support.fairness import Others, measures_waiting
 from tests.support.live import HTTP
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+@measures_waiting
 def test_forty_simultaneous_wrong_logins_do_not_delay_devices(start_server, transactional_db, key):
     server = start_server()
     User.objects.create_user("ada", password="correct horse")
@@ -33,6 +34,7 @@ def test_forty_simultaneous_wrong_logins_do_not_delay_devices(start_server, tran
     server.stop()
 
 
+@measures_waiting
 def test_searches_for_many_words_do_not_delay_devices(start_server, transactional_db, key, make_alert, log_in):
     server = start_server()
     for number in range(2000):

@@ -24,7 +24,7 @@ from alerts import logins
 from alerts.logins import MAX_SOCKETS, Handshake, user_of
 from common.database import drain_pool
 from common.sessions import NOTE_USE_EVERY_SECONDS, USED_AT, note_use
-from tests.support.fairness import Others
+from tests.support.fairness import Others, measures_waiting
 from tests.support.servers import servers_only
 from tests.support.sockets import ping
 
@@ -71,6 +71,7 @@ class Pinging(threading.Thread):
             return
 
 
+@measures_waiting
 def test_a_login_that_pings_as_fast_as_it_can_does_not_delay_others(server, tenant, log_in):
     cookie, other = log_in(tenant), log_in(tenant)
     with ExitStack() as stack:
@@ -120,6 +121,7 @@ class Flooding(threading.Thread):
                     flood.socket.sendall(self.repeated)
 
 
+@measures_waiting
 @pytest.mark.parametrize("count", [1, 10])
 @pytest.mark.parametrize("kind", FLOODS)
 def test_a_flood_of_frames_does_not_delay_others(server, key, tenant, log_in, kind, count):
@@ -180,6 +182,7 @@ def locked_memberships() -> Iterator[None]:
         yield
 
 
+@measures_waiting
 @servers_only
 def test_handshakes_of_a_login_that_wait_for_a_lock_are_answered(server, tenant, log_in):
     """They wait for one another, except those beyond MAX_SOCKETS, which are refused without waiting."""

@@ -19,6 +19,7 @@ import pytest
 from ingest.backlog import MAX_REQUESTS
 from tests.support.assertions import assert_problem
 from tests.support.events import alert, log
+from tests.support.fairness import measures_waiting
 from tests.support.live import ROOT, Server
 from tests.support.proxy import StallingProxy
 from tests.support.servers import PostgreSQL, own_servers, servers_only
@@ -218,6 +219,7 @@ def test_a_migration_under_load_loses_nothing(site):
             time.sleep(2)
 
 
+@measures_waiting
 def test_dead_connections_are_given_up(site):
     """As with a load balancer that has lost them but still answers keepalives; new connections work."""
     proxy = StallingProxy(site.database.connect)

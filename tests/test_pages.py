@@ -30,6 +30,7 @@ from ingestcloud.urls import urlpatterns
 from tenants.isolation import acting_as, bypass_isolation
 from tenants.models import Tenant
 from tests.support.admin_pages import page_of
+from tests.support.fairness import measures_waiting
 from tests.support.live import ROOT
 from tests.support.servers import embedded_only, servers_only
 
@@ -208,6 +209,7 @@ def another_writer():
             other.close()
 
 
+@measures_waiting
 @embedded_only
 def test_a_page_that_only_reads_neither_waits_for_a_writer_nor_blocks_one(add_page, member, tenant):
     """SQLite has one lock for all writers; a page that reads does not take it, logged in or not."""
@@ -373,6 +375,7 @@ def test_a_write_in_a_read_only_transaction_is_503(add_page, member):
     assert member.post("/page/").status_code == 503
 
 
+@measures_waiting
 @servers_only
 @pytest.mark.parametrize("seconds", [[60], [1.2] * 50])
 def test_a_page_has_a_time_limit(add_page, member, seconds):
@@ -387,6 +390,7 @@ def test_a_page_has_a_time_limit(add_page, member, seconds):
     assert time.monotonic() - began < 8
 
 
+@measures_waiting
 @servers_only
 def test_a_page_does_not_wait_for_a_lock_for_long(member, tenant):
     other = connection.copy()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ingest.models import IngestBatch
 from tests.support.events import log
-from tests.support.fairness import Others
+from tests.support.fairness import Others, measures_waiting
 from tests.support.fuzz import FUZZ
 from tests.support.live import HTTP, Server
 from tests.support.raw_requests import (
@@ -149,6 +149,7 @@ ENDLESS = {
 }
 
 
+@measures_waiting
 @pytest.mark.parametrize("with_key", [True, False])
 @pytest.mark.parametrize("name", ENDLESS)
 def test_an_endless_request_holds_up_no_one_and_takes_no_memory(server, make_key, name, with_key):
@@ -181,6 +182,7 @@ LATE = {
 }
 
 
+@measures_waiting
 @pytest.mark.parametrize("pause", [0, 1])
 def test_a_body_that_is_still_incomplete_after_its_answer_ends_the_connection(server, make_key, pause):
     (_, bad), (_, good) = make_key(), make_key()
@@ -219,6 +221,7 @@ def test_a_connection_is_kept_if_the_rest_of_a_refused_body_arrives(server, key)
         assert connection.recv(65536).startswith(b"HTTP/1.1 204 ")
 
 
+@measures_waiting
 def test_a_client_that_never_reads_is_disconnected_but_a_slow_one_is_not(altered_server, make_key):
     server, (_, good) = altered_server("import ingestcloud.bounds as b; b.STALLED_SECONDS = 3"), make_key()
     process = psutil.Process(server.process.pid)

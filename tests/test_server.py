@@ -17,6 +17,7 @@ from django.db import connection as database
 from websockets.exceptions import ConnectionClosed
 
 from tests.support.events import log
+from tests.support.fairness import measures_waiting
 from tests.support.live import HTTP, ROOT, Server, free_port, test_database_url
 from tests.support.raw_requests import body_of, head, wait_for_batches
 from tests.support.servers import servers_only
@@ -92,6 +93,7 @@ def test_a_large_batch_in_one_write_is_not_taken_for_a_large_head(server, key):
             assert connection.recv(10_000).startswith(b"HTTP/1.1 204 ")
 
 
+@measures_waiting
 def test_a_client_that_sends_nothing_or_half_a_request_is_disconnected_and_holds_up_no_one(server, key):
     """Half a head, or half the body of a request for a page."""
     head_of = "POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nx"
@@ -108,6 +110,7 @@ def test_a_client_that_sends_nothing_or_half_a_request_is_disconnected_and_holds
         assert {answer.result()[:12] for answer in late} == {b"HTTP/1.1 408"}
 
 
+@measures_waiting
 @servers_only
 def test_waiting_pages_do_not_hold_up_devices_and_probes(
     start_server, transactional_db, key, device_key, log_in, tenant
