@@ -47,7 +47,7 @@ class Tenant(models.Model):
         "Backup module", default=False, help_text="Without it, batches with backup events are answered 403."
     )
     retention_days = models.PositiveIntegerField(
-        "keep for days",
+        "days to keep events",
         null=True,
         blank=True,
         validators=[MinValueValidator(1), MaxValueValidator(36_500)],

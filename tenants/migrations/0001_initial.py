@@ -114,7 +114,7 @@ class Migration(migrations.Migration):
                             django.core.validators.MinValueValidator(1),
                             django.core.validators.MaxValueValidator(36500),
                         ],
-                        verbose_name="keep for days",
+                        verbose_name="days to keep events",
                     ),
                 ),
                 ("created_at", models.DateTimeField(auto_now_add=True)),
