@@ -45,49 +45,43 @@ def device_bytes() -> int:
     return max(settings.INGEST_BACKLOG_BYTES // DEVICE_FRACTION, settings.INGEST_MAX_BYTES + BATCH_OVERHEAD_BYTES)
 
 
-class InFlight:
-    """A device's request, from its authentication to its answer. A device may have MAX_REQUESTS at once.
+class Reservation:
+    """What a request of a device holds from its authentication to its answer: a place, and bytes.
 
-    Bytes alone do not bound what requests cost, and other devices wait behind all of them for the database.
+    A device may have MAX_REQUESTS at once: bytes alone do not bound what requests cost, and other devices wait behind
+    all of them for the database.
     """
 
-    _by_device: ClassVar[dict[int, int]] = {}  # in this process; only its event loop uses it
-
-    def __init__(self, device_id: int) -> None:
-        self.device_id = device_id
-
-    def __enter__(self) -> None:
-        """Raises DeviceOverloaded."""
-        count = self._by_device.get(self.device_id, 0)
-        if count >= MAX_REQUESTS:
-            raise DeviceOverloaded
-        self._by_device[self.device_id] = count + 1
-
-    def __exit__(self, *error: object) -> None:
-        count = self._by_device.pop(self.device_id) - 1
-        if count:
-            self._by_device[self.device_id] = count
-
-
-class Reservation:
-    """The bytes that one request of a device holds, until the end of its `with` block."""
+    _places: ClassVar[dict[int, int]] = {}  # taken, by device; only the event loop uses it
 
     def __init__(self, device_id: int) -> None:
         self.device_id = device_id
         self._size = 0
 
     def __enter__(self) -> "Reservation":
+        """Raises DeviceOverloaded."""
+        count = self._places.get(self.device_id, 0)
+        if count >= MAX_REQUESTS:
+            raise DeviceOverloaded
+        self._places[self.device_id] = count + 1
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._size:
-            backlog.release(self.device_id, self._size)
+        self.release_bytes()
+        count = self._places.pop(self.device_id) - 1
+        if count:
+            self._places[self.device_id] = count
 
     def grow(self, size: int) -> None:
         """Hold `size` bytes in total, if fewer are held now. Raises DeviceOverloaded or Overloaded."""
         if size > self._size:
             backlog.acquire(self.device_id, size - self._size)
             self._size = size
+
+    def release_bytes(self) -> None:
+        if self._size:
+            backlog.release(self.device_id, self._size)
+            self._size = 0
 
 
 backlog = Backlog()

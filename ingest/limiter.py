@@ -75,22 +75,16 @@ class Limiter:
 
     def of(self, device: Device) -> Allowance | None:
         """The allowance of `device`, None if it has no limit."""
-        rate, burst = rate_and_burst(device)
+        rate = device.events_per_second
+        if rate is None:
+            rate = settings.INGEST_EVENTS_PER_SECOND
         if not rate:
             return None
+        burst = settings.INGEST_BURST if device.burst is None else device.burst
         allowance = self._allowances.get(device.pk)
         if allowance is None or allowance.limits != (rate, burst):
             allowance = self._allowances[device.pk] = Allowance(rate, burst)
         return allowance
-
-
-def rate_and_burst(device: Device) -> tuple[int, int]:
-    """Events a second (0: no limit) and at once: the device's own if it has them, else the site's."""
-    rate, burst = device.events_per_second, device.burst
-    return (
-        settings.INGEST_EVENTS_PER_SECOND if rate is None else rate,
-        settings.INGEST_BURST if burst is None else burst,
-    )
 
 
 limiter = Limiter()

@@ -13,7 +13,7 @@ from rest_framework.views import APIView
 from common.headers import InvalidIdempotencyKey, idempotency_key, source_address
 from devices.authentication import DeviceKeyAuthentication, InvalidDeviceKey
 from devices.models import DeviceKey
-from ingest.backlog import BATCH_OVERHEAD_BYTES, InFlight, Reservation
+from ingest.backlog import BATCH_OVERHEAD_BYTES, Reservation
 from ingest.batch import BadEvents, Batch
 from ingest.body import INLINE_BYTES, read_body
 from ingest.checking import check_batch, check_leniently, check_quickly
@@ -49,8 +49,8 @@ class IngestView(APIView):
         """The response, without content negotiation; None for the usual one, a 204 without further headers."""
         self.request = self.initialize_request(request)
         try:
-            if self.request.method != "POST":
-                raise MethodNotAllowed(str(self.request.method))
+            if request.method != "POST":
+                raise MethodNotAllowed(str(request.method))
             return await self.post(self.request)
         except Exception as error:  # noqa: BLE001  DRF's handler re-raises what it does not know
             response = self.handle_exception(error)
@@ -64,62 +64,61 @@ class IngestView(APIView):
 
     async def post(self, request: Request) -> HttpResponse | None:
         """Raises the refusal of the batch, if any: see `ingest.errors`."""
-        key = await self._authenticate()
-        with InFlight(key.device_id):
-            return await self._take(request, key)
-
-    async def _take(self, request: Request, key: DeviceKey) -> HttpResponse | None:
-        headers = request._request.META
-        allowance, lenient = limiter.of(key.device), prefers_lenient(headers)
+        key = self._known_key() or await self._authenticate()
+        lenient = prefers_lenient(request._request.META)
         with Reservation(key.device_id) as reservation:
-            try:
-                self.body = await read_body(request._request, settings.INGEST_MAX_BYTES, reservation)
-                if allowance:
-                    allowance.admit(self.body)
-                batch, rejected = await self._check(key, headers, reservation, lenient=lenient)
-                batch.idempotency_key = idempotency_key(headers)
-            except APIException as error:
-                if allowance and error.status_code in KEPT:
-                    allowance.charge(getattr(error, "event_count", 0), len(self.body))
-                raise
-            if allowance:
-                allowance.take(batch, rejected.count if rejected else 0)
+            batch, rejected = await self._receive(request._request, key, reservation, lenient=lenient)
             if rejected:
                 # Before the good ones: a fault in between loses nothing.
                 await run_query(keep, rejected_events(batch, rejected))
-        try:
-            await store_batch(batch)
-        except StoredInPart as part:
-            rest = len(batch.events) - part.accepted + (rejected.count if rejected else 0)
-            return lenient_answer(part.accepted, rest, [])
+            reservation.release_bytes()  # the writer counts those that it holds
+            try:
+                await store_batch(batch)
+            except StoredInPart as part:
+                rest = len(batch.events) - part.accepted + (rejected.count if rejected else 0)
+                return lenient_answer(part.accepted, rest, [])
         if rejected:
             return lenient_answer(len(batch.events), rejected.count, rejected.errors)
         return HttpResponse(status=204, headers=LENIENT_APPLIED) if lenient else None
 
-    async def _check(
-        self, key: DeviceKey, headers: dict[str, Any], reservation: Reservation, *, lenient: bool
+    async def _receive(
+        self, request: HttpRequest, key: DeviceKey, reservation: Reservation, *, lenient: bool
     ) -> tuple[Batch, BadEvents | None]:
-        """Return the batch, and its rejected events. A check that may take long waits for the device's turn."""
-        arguments = self.body, key, source_address(headers), datetime.now(UTC)
-        if len(self.body) <= INLINE_BYTES and (batch := check_quickly(*arguments)):
-            return batch, None
-        reservation.grow(len(self.body) + BATCH_OVERHEAD_BYTES)
-        if lenient:
-            return await run_in_turn(key.device_id, check_leniently, *arguments)
-        return await run_in_turn(key.device_id, check_batch, *arguments), None
+        """Return the batch, and its rejected events, within what the device may send."""
+        allowance = limiter.of(key.device)
+        try:
+            self.body = await read_body(request, settings.INGEST_MAX_BYTES, reservation)
+            if allowance:
+                allowance.admit(self.body)
+            arguments = self.body, key, source_address(request.META), datetime.now(UTC)
+            batch = check_quickly(*arguments) if len(self.body) <= INLINE_BYTES else None
+            rejected: BadEvents | None = None
+            if batch is None:
+                reservation.grow(len(self.body) + BATCH_OVERHEAD_BYTES)
+                batch, rejected = await check_in_turn(arguments, lenient=lenient)
+            batch.idempotency_key = idempotency_key(request.META)
+        except APIException as error:
+            if allowance and error.status_code in KEPT:
+                allowance.charge(getattr(error, "event_count", 0), len(self.body))
+            raise
+        if allowance:
+            allowance.take(batch, rejected.count if rejected else 0)
+        return batch, rejected
+
+    def _known_key(self) -> DeviceKey | None:
+        """The key if it can be told without a query. Raises InvalidDeviceKey for text that can't be a key."""
+        key = cast("list[DeviceKeyAuthentication]", self.request.authenticators)[0].known_key(self.request)
+        if key is not None:
+            self.request.auth = key
+        return key
 
     async def _authenticate(self) -> DeviceKey:
-        """Like DRF's authentication, but a known key needs no thread."""
-        known = cast("list[DeviceKeyAuthentication]", self.request.authenticators)[0].known_key(self.request)
-        if known is None:
-            source = source_address(self.request.META) or ""
-            try:
-                await run_key_query(source, self.perform_authentication, self.request)
-            except InvalidDeviceKey:
-                wrong_keys.take(source)
-                raise
-        else:
-            self.request.auth = known
+        source = source_address(self.request.META) or ""
+        try:
+            await run_key_query(source, self.perform_authentication, self.request)
+        except InvalidDeviceKey:
+            wrong_keys.take(source)
+            raise
         return cast("DeviceKey", self.request.auth)
 
     def _note_refusal(self, response: HttpResponse) -> None:
@@ -151,6 +150,16 @@ class IngestView(APIView):
             return idempotency_key(self.request.META)
         except InvalidIdempotencyKey:
             return None
+
+
+async def check_in_turn(
+    arguments: tuple[bytes, DeviceKey, str | None, datetime], *, lenient: bool
+) -> tuple[Batch, BadEvents | None]:
+    """Return the batch, and its rejected events. This may take long: it is done in a thread, in the device's turn."""
+    device_id = arguments[1].device_id
+    if lenient:
+        return await run_in_turn(device_id, check_leniently, *arguments)
+    return await run_in_turn(device_id, check_batch, *arguments), None
 
 
 def lenient_answer(accepted: int, rejected: int, errors: list[dict[str, Any]]) -> HttpResponse:

@@ -100,7 +100,6 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.parser is None or self.transport.is_closing():
             return  # the client has left or is being disconnected; this data was still in flight
-        self._unset_keepalive_if_required()
         if not self.in_head:
             self._receive_body(data)
             return
@@ -199,6 +198,17 @@ class BoundedProtocol(HttpToolsProtocol):
         guard_of(self.loop).hand_over(self)
         super().handle_websocket_upgrade()
         self.parser = None  # type: ignore[assignment]
+
+    def on_response_complete(self) -> None:
+        """Do what uvicorn's does, but leave idle connections to the guard: a timer for each answer costs far more."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self.head_since = self.loop.time()
 
     def resume_writing(self) -> None:
         self.unsent_bytes = 0
