@@ -119,7 +119,7 @@ SELECT given.enabled, fresh.id, ARRAY(SELECT alerted.id FROM alerted WHERE batch
 
 
 def insert(batches: list[Batch]) -> tuple[list[Inserted], list[NewAlert]]:
-    """Store the batches that are new and allowed, in a transaction of their own.
+    """Store the batches that are new and allowed. One statement needs no `atomic`: it is a transaction.
 
     Returns what was done with each, and the new alerts in id order. Raises IntegrityError if an id is taken.
     """

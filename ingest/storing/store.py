@@ -1,4 +1,4 @@
-"""The only writer: batches go into the database here, several in one transaction."""
+"""What one transaction does with a group of batches: stores them, and says which were refused after all."""
 
 import time
 from dataclasses import dataclass
@@ -27,12 +27,12 @@ class Outcome:
 
 
 def store_batches(batches: list[Batch]) -> Outcome:
-    """Store `batches` in one transaction, and return once it is on disk.
+    """Store `batches` in one transaction, which is on disk on return, unless the caller had one open (a page has).
 
     A batch that its device has sent before, or that is in the group twice, is left out; that is no refusal. `refused`
-    maps the index of a batch to the reason, if its key was revoked or a module switched off since it was checked, its
-    Idempotency-Key was used for another batch, or it was left out and is not found. Raises the database's error if it
-    does not answer.
+    maps the index of a batch to the reason: its key was revoked or a module switched off since it was checked, its
+    Idempotency-Key was used for another body, only part of it was stored the first time, or it was left out and is not
+    found. Raises the database's error, such as IntegrityError if an id is taken.
     """
     insert = postgresql.insert if connection.vendor == "postgresql" else sqlite.insert
     inserted, alerts = insert(batches)
