@@ -24,7 +24,7 @@ from devices.models import ONLINE_WITHIN, Device
 from tenants.admin.display import ago, badge, exact, link_to
 from tenants.admin.pages import NeverDeleted, RelatedFilter, TenantScoped
 
-ONLINE_STATES = {"online": "success", "offline": None, "never seen": "warning"}
+ONLINE_COLOURS = {"online": "success", "offline": None, "never seen": "warning"}
 
 
 class OnlineFilter(RadioFilter):
@@ -90,8 +90,8 @@ class DeviceAdmin(IssuesKeys, NeverDeleted, TenantScoped):
     @admin.display(description="state", ordering="last_seen_at")
     def online(self, device: Device) -> SafeString:
         if device.last_seen_at is None:
-            return badge("never seen", ONLINE_STATES)
-        return badge("online" if device.is_online else "offline", ONLINE_STATES)
+            return badge("never seen", ONLINE_COLOURS)
+        return badge("online" if device.is_online else "offline", ONLINE_COLOURS)
 
     @admin.display(description="last seen", ordering="last_seen_at")
     def last_seen(self, device: Device) -> str:
