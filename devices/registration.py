@@ -103,7 +103,8 @@ class RegisterView(APIView):
     def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         """Start the time limit before the first query, which may take long."""
         super().setup(request, *args, **kwargs)
-        # When its headers arrived: its body and its turn may take minutes, and a repeat may be answered meanwhile.
+        # When its headers arrived, as noted by `ingestcloud.pages`: its body and its turn may take minutes, and a
+        # repeat may be answered meanwhile.
         self.arrived_at = getattr(request, "scope", {}).get("arrived_at") or timezone.now()
         self.time_limit = TimeLimit(TIME_LIMIT_SECONDS)
 
