@@ -8,8 +8,8 @@ from devices.models import Device
 from ingest.batch import Batch
 from ingest.errors import RateLimited
 
-ALERTS_FACTOR = 10  # alerts that a device may send for each other event that it may send,
-ALERTS_PER_SECOND, ALERTS_BURST = 10, 1000  # and the least that every device may send
+ALERTS_FACTOR = 10  # alerts that a device may send for each other event that it may send
+ALERTS_PER_SECOND, ALERTS_BURST = 10, 1000  # the least of them that every device may send, whatever its limit
 ALERT_KIND = b"security_alert"
 EVENT_BYTES = 1024  # of a refused body: reading them costs at least as much as an event
 
@@ -17,7 +17,8 @@ EVENT_BYTES = 1024  # of a refused body: reading them costs at least as much as 
 class Bucket:
     """Holds up to `burst` tokens, gains `rate` tokens a second, and loses one for each event.
 
-    A batch is admitted while the bucket is not empty, and may leave it in debt: so no batch is too large for it.
+    A batch is admitted while the bucket is not empty, and may leave it in debt: so no batch is too large for it. (The
+    buckets of `common.buckets`, for requests, never are.)
     """
 
     def __init__(self, rate: int, burst: int) -> None:
