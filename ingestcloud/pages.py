@@ -171,6 +171,7 @@ def refuse_body(scope: dict[str, Any]) -> HttpResponse | None:
         return problem(
             411, "length_required", "This address accepts no body without a Content-Length.", headers=CLOSE_HEADERS
         )
+    # Twenty digits are enough for any limit, and `int` refuses thousands.
     if length.isdigit() and int(length[:20]) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
         return problem(413, "body_too_large", "The body is larger than this address accepts.", headers=CLOSE_HEADERS)
     return None

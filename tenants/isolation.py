@@ -137,7 +137,10 @@ def _act(role: str, user_id: str) -> None:
 
 
 def _in_time() -> AbstractContextManager[None]:
-    """Check the time before each statement (Django's "database instrumentation")."""
+    """Check the time before each statement (Django's "database instrumentation").
+
+    `common.transactions.TimeLimit` is exact to the millisecond, but sends a statement of its own before each other.
+    """
     end = time.monotonic() + STATEMENT_SECONDS
 
     def execute_in_time(execute: Callable[..., Any], *arguments: Any) -> Any:
