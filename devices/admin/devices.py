@@ -78,7 +78,7 @@ class DeviceAdmin(IssuesKeys, NeverDeleted, TenantScoped):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         usable = usable_at(timezone.now(), "keys__")
-        return super().get_queryset(request).annotate(active_keys=Count("keys", filter=Q(keys__isnull=False) & usable))
+        return super().get_queryset(request).annotate(active_keys=Count("keys", filter=usable))
 
     def get_fields(self, request: HttpRequest, obj: Device | None = None) -> Any:
         return self.fields if obj else self.fields[:3]
