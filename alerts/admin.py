@@ -15,14 +15,14 @@ from tenants.admin.bounded import BoundedAdmin, ReceivedFilter
 from tenants.admin.display import badge
 from tenants.admin.pages import RelatedFilter
 
-SEVERITIES = {
+SEVERITY_COLOURS = {
     Severity.CRITICAL: "danger",
     Severity.HIGH: "warning",
     Severity.MEDIUM: "primary",
     Severity.LOW: "info",
     Severity.INFO: None,
 }
-STATUSES = {Status.OPEN: "danger", Status.ACKNOWLEDGED: "warning", Status.RESOLVED: "success"}
+STATUS_COLOURS = {Status.OPEN: "danger", Status.ACKNOWLEDGED: "warning", Status.RESOLVED: "success"}
 
 
 @admin.register(SecurityAlert)
@@ -79,11 +79,11 @@ class SecurityAlertAdmin(BoundedAdmin):
 
     @admin.display(description="severity")
     def severity_label(self, alert: SecurityAlert) -> SafeString:
-        return badge(alert.severity, SEVERITIES)
+        return badge(alert.severity, SEVERITY_COLOURS)
 
     @admin.display(description="status")
     def status_label(self, alert: SecurityAlert) -> SafeString:
-        return badge(alert.status, STATUSES)
+        return badge(alert.status, STATUS_COLOURS)
 
     @admin.display(description="title")
     def short_title(self, alert: SecurityAlert) -> SafeString:

@@ -13,7 +13,7 @@ from alerts.representation import represent
 logger = logging.getLogger(__name__)
 
 GROUP = "alerts"  # its members are the processes with open sockets (`alerts.hub`)
-EVENT_TYPE = "alerts.stored"
+EVENT_TYPE = "alerts.stored"  # Channels' convention; nothing dispatches on it, because the hub reads its channel itself
 
 Frame = tuple[int, int, str]  # tenant id, alert id, and the text that sockets send
 

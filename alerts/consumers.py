@@ -11,7 +11,7 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from django.db import DatabaseError, InterfaceError
 
 from alerts.broadcast import encode
-from alerts.hub import Frames, hub
+from alerts.hub import Delivery, hub
 from alerts.logins import database_failed, login_of, user_of
 from alerts.models import SecurityAlert
 from alerts.representation import represent
@@ -25,7 +25,7 @@ CLOSE_BAD_SINCE = 4400
 CLOSE_NOT_LOGGED_IN = 4401
 CLOSE_NO_TENANT = 4403
 CLOSE_TOO_SLOW = 4408
-PAGE_ALERTS = 500
+PAGE_ALERTS = 500  # read at once
 INBOX_LIMIT = 100  # deliveries that may wait for a slow reader
 WATCH_SECONDS = 25.0  # between checks of a socket whose client does not ping; two checks fit into a minute
 INT64_MAX = 2**63 - 1
@@ -66,7 +66,7 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
         # An id from the future (the database was restored from a backup) must not hide the alerts before it.
         self.last_id = newest if since is None else min(since, newest)
         await self.accept()
-        self.inbox: asyncio.Queue[Frames | Ping | None] = asyncio.Queue()  # bounded by `deliver` and `receive`
+        self.inbox: asyncio.Queue[Delivery | Ping | None] = asyncio.Queue()  # bounded by `deliver` and `receive`
         self.has_asked = False  # a ping is waiting in the inbox
         self.has_ended = False
         self.is_behind = False
@@ -87,7 +87,7 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
             if task is not asyncio.current_task():
                 task.cancel()
 
-    def deliver(self, frames: Frames | None) -> None:
+    def deliver(self, frames: Delivery | None) -> None:
         """Accept frames from the hub. A reader that is too slow loses some, and catches up once its inbox is empty."""
         if self.inbox.qsize() < INBOX_LIMIT:
             self.inbox.put_nowait(frames)
@@ -173,7 +173,7 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
                 await self.send_text(encode(data))
             self.last_id = cast("int", alerts[-1]["id"])
 
-    async def pass_on(self, frames: Frames) -> None:
+    async def pass_on(self, frames: Delivery) -> None:
         for pk, text in frames:
             if pk > self.last_id:  # an alert already read from the database may arrive as a frame too
                 await self.send_text(text)

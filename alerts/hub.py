@@ -19,7 +19,7 @@ OVERTAKEN_SECONDS = 0.1  # how long a message waits for the one before it
 PAGE_ALERTS = 500  # read at once
 UNKNOWN_ID = -1
 
-Frames = list[tuple[int, str]]  # alert ids and texts, in id order
+Delivery = list[tuple[int, str]]  # alert ids and texts, in id order: of frames, what one listener may have
 
 
 class Listener(Protocol):
@@ -27,7 +27,7 @@ class Listener(Protocol):
 
     tenant_ids: frozenset[int] | None
 
-    def deliver(self, frames: Frames | None) -> None:
+    def deliver(self, frames: Delivery | None) -> None:
         """Accept frames without waiting. None means that there may be alerts for which no frame came."""
 
 
@@ -134,13 +134,13 @@ class Hub:
             self._waiting = None
 
     def _deliver(self, alerts: list[Frame]) -> None:
-        frames: dict[frozenset[int] | None, Frames] = {}  # most listeners share their tenants with another
+        deliveries: dict[frozenset[int] | None, Delivery] = {}  # most listeners share their tenants with another
         for listener in self._listeners:
             ids = listener.tenant_ids
-            if ids not in frames:
-                frames[ids] = [(pk, text) for tenant_id, pk, text in alerts if ids is None or tenant_id in ids]
-            if frames[ids]:
-                listener.deliver(frames[ids])
+            if ids not in deliveries:
+                deliveries[ids] = [(pk, text) for tenant_id, pk, text in alerts if ids is None or tenant_id in ids]
+            if deliveries[ids]:
+                listener.deliver(deliveries[ids])
 
 
 def alerts_after(last_id: int) -> list[Frame]:

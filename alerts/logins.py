@@ -42,7 +42,7 @@ class Socket(Protocol):
 
 
 class Login:
-    """The sockets of a user in this process.
+    """All sockets of a user in this process, whichever session they are logged in with.
 
     Their queries run one at a time, so one user never takes all the threads. Beyond MAX_SOCKETS the oldest socket is
     closed: refusing the new one would lock out a person whose browser left half-open sockets behind.
@@ -108,7 +108,7 @@ SessionStore = import_module(settings.SESSION_ENGINE).SessionStore
 def user_of(session_key: str | None) -> Any:
     """The user who is logged in with a session now. Prolongs the session, because an open page is in use."""
     session = SessionStore(session_key)
-    user = get_user(cast("Any", SimpleNamespace(session=session)))
+    user = get_user(cast("Any", SimpleNamespace(session=session)))  # all that it asks of a request
     if user.is_authenticated:
         note_use(session)
         if session.modified:
@@ -129,7 +129,8 @@ Application = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 class Handshake:
     """Adds `user` and `session_key` to a socket's scope.
 
-    Abandons the work for a client that has left. While the database does not respond, a handshake is answered 503.
+    Channels has middleware for this, but its queries share one thread. This also abandons the work for a client that
+    has left, and answers a handshake with 503 while the database does not respond.
     """
 
     def __init__(self, application: Application) -> None:

@@ -7,7 +7,7 @@ from alerts.models import Status
 from devices.models import Device
 from tenants.models import Tenant
 
-# Held from the first id taken until the commit: without it ids would not be in commit order, and a
+# An advisory lock, held from the first id taken until the commit: without it ids would not be in commit order, and a
 # reader of "all after id N" could skip an alert that is not visible yet. SQLite has only one writer anyway.
 ORDER_LOCK = 0x5EC_A1E27
 

@@ -3,7 +3,7 @@
 from typing import Any, ClassVar
 
 import psycopg
-from psycopg.errors import _WaitTimeout
+from psycopg.errors import _WaitTimeout  # what `Connection.wait` is documented to raise; it has no public name
 
 OPERATION_SECONDS = 8.0
 
@@ -18,7 +18,9 @@ class BoundedConnection(psycopg.Connection[Any]):
     seconds: ClassVar[float | None] = None
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
-        """Raises OperationalError after `seconds`, and closes the connection."""
+        """psycopg's own, which it calls for every operation. Raises OperationalError after `seconds`, and closes the
+        connection.
+        """
         if timeout is not None or self.seconds is None:
             return super().wait(gen, interval, timeout)
         try:

@@ -1,4 +1,7 @@
-"""Queries from the event loop: in a few threads for each purpose, and with a limit on every wait."""
+"""Queries from the event loop: in a few threads for each purpose, and with a limit on every wait.
+
+`connection` is the thread's own; `connection.connection` is the driver's, None until the thread has got one.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -39,7 +42,7 @@ def _run(query: Callable[..., T], arguments: tuple, keywords: dict) -> T:
     try:
         return query(*arguments, **keywords)
     except (OperationalError, InterfaceError):
-        has_begun = connection.connection is not None
+        has_begun = connection.connection is not None  # else the query did not reach the database
         forget_dead_connections()
         if has_begun:
             raise
@@ -50,10 +53,10 @@ def _run(query: Callable[..., T], arguments: tuple, keywords: dict) -> T:
 
 
 def forget_dead_connections() -> None:
-    """Give up this thread's connection. If it was dead, close all idle ones in the pool: they may be dead too.
+    """Give up this thread's connection. If it was dead, or there was none to get, close all idle ones in the pool.
 
-    The pool would find them one at a time, with an ever longer pause after each; and asking a dead connection whether
-    it is alive takes as long as any other operation on it.
+    They may be dead too. The pool would find them one at a time, with an ever longer pause after each; and asking a
+    dead connection whether it is alive takes as long as any other operation on it.
     """
     was_dead = connection.connection is None or getattr(connection.connection, "closed", False)
     connection.close()

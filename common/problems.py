@@ -85,6 +85,7 @@ def exception_handler(exc: Exception, context: dict[str, object]) -> HttpRespons
     return problem(exc.status_code, code, str(exc.detail), getattr(exc, "errors", None), headers)
 
 
+# What to say for the statuses that Django and its middleware answer with; `HTTPStatus` has the others.
 DETAILS = {
     400: "The request can't be understood, or this site does not answer to the name in its Host header.",
     403: "This is not allowed.",

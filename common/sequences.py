@@ -5,8 +5,9 @@ hand.
 """
 
 import logging
+from collections.abc import Collection
 
-from django.db import IntegrityError, connection
+from django.db import IntegrityError, connection, transaction
 from django.db.backends.utils import CursorWrapper
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ SELECT setval('{sequence}', newest + 1000)
   FROM (SELECT max({column}) AS newest FROM {table}) AS rows
  WHERE newest >= (SELECT last_value + is_called::int FROM {sequence})
 """
+LOCK = 0x5EC_5E9  # an advisory lock: of two processes that set a sequence forward, the second sees what the first did
 
 
 def behind() -> list[str]:
@@ -42,17 +44,22 @@ def behind() -> list[str]:
         return [table for (table,) in cursor.fetchall()]
 
 
-def set_forward() -> list[str]:
-    """Set sequences that are behind forward. Logs and returns the names of their tables."""
-    tables = []
-    with connection.cursor() as cursor:
+def set_forward(tables: Collection[str] | None = None) -> list[str]:
+    """Set forward the sequences of `tables`, or of all tables, that are behind. Logs and returns their tables' names.
+
+    Raises the database's error.
+    """
+    done = []
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
         for each in _owned(cursor):
-            cursor.execute(SET_FORWARD.format(**each))
-            if cursor.fetchone():
-                tables.append(each["table"])
-    if tables:
-        logger.error("The sequence was behind the table, and was set forward: %s", ", ".join(tables))
-    return tables
+            if tables is None or each["table"] in tables:
+                cursor.execute(SET_FORWARD.format(**each))
+                if cursor.fetchone():
+                    done.append(each["table"])
+    if done:
+        logger.error("The sequence was behind the table, and was set forward: %s", ", ".join(done))
+    return done
 
 
 def is_taken_id(error: IntegrityError) -> bool:

@@ -18,7 +18,7 @@ MAX_KNOWN_KEYS = 10_000
 
 
 class KnownKeys:
-    """Keys that this process has just seen. Any change to a key, a device or a tenant in this process clears them.
+    """Keys that this process has just seen. A key, a device or a tenant that is saved in this process clears them.
 
     A change by another process is noticed when the batch is stored, in the same transaction.
     """
@@ -43,6 +43,7 @@ class KnownKeys:
 
 
 known_keys = KnownKeys()
+# An `update` of a query set sends no signal, so keys stay known when it is noted that they were used.
 for model in (DeviceKey, Device, Tenant):
     post_save.connect(known_keys.clear, sender=model)
     post_delete.connect(known_keys.clear, sender=model)

@@ -12,8 +12,8 @@ from common.text import printable
 from devices.keys import Key, KeyQuerySet
 from tenants.models import Tenant, TenantOwned, TenantOwnedQuerySet
 
-ONLINE_WITHIN = timedelta(minutes=5)
-LAST_USE_EVERY = timedelta(minutes=1)
+ONLINE_WITHIN = timedelta(minutes=5)  # since a device was last seen
+LAST_USE_EVERY = timedelta(minutes=1)  # between two notes of a device's or a key's last use: each is a write
 
 
 class DeviceQuerySet(TenantOwnedQuerySet):

@@ -103,7 +103,8 @@ class RegisterView(APIView):
     def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         """Start the time limit before the first query, which may take long."""
         super().setup(request, *args, **kwargs)
-        # When its headers arrived: its body and its turn may take minutes, and a repeat may be answered meanwhile.
+        # When its headers arrived, as noted by `ingestcloud.pages`: its body and its turn may take minutes, and a
+        # repeat may be answered meanwhile.
         self.arrived_at = getattr(request, "scope", {}).get("arrived_at") or timezone.now()
         self.time_limit = TimeLimit(TIME_LIMIT_SECONDS)
 
@@ -145,7 +146,7 @@ def register(
     sent a batch, it gets another device key in place of the lost one, and no further use is counted. A key made after
     `arrived_at` is not revoked: it is the answer to another request of the device, which overtook this one.
 
-    Needs an open transaction. Raises InvalidProvisioningKey and DeviceNameTaken.
+    Needs an open transaction. Raises InvalidProvisioningKey, DeviceNameTaken, NoRepeatLeft, and the database's error.
     """
     # Requests with a key run one after the other: of two from a device, the second finds what the first has made.
     if not ProvisioningKey.objects.usable().select_for_update(no_key=True).filter(pk=key.pk):

@@ -50,7 +50,7 @@ class Agent:
             events = self._telemetry.read() + [event for source in self._logs for event in source.read()]
             self.sender.add(events + self._extra)
             self._extra = []
-            self.rounds = self.rounds and self.rounds - 1
+            self.rounds = self.rounds and self.rounds - 1  # None stays None
 
     def _idle(self) -> float:
         """Seconds until there is something to do."""

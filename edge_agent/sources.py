@@ -25,8 +25,8 @@ import psutil
 Event = dict[str, Any]
 
 LOG_FILES = [Path("/var/log") / name for name in ("syslog", "messages", "system.log", "auth.log", "dpkg.log")]
-LINES_AT_START = 10
-MAX_BYTES_AT_ONCE = 256 * 1024
+LINES_AT_START = 10  # of each log, when the agent starts
+MAX_BYTES_AT_ONCE = 256 * 1024  # of a log file
 LEVELS = dict(zip("01234567", ["emerg", "alert", "crit", "error", "warn", "notice", "info", "debug"], strict=True))
 LEADING_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:?\d\d)?")
 

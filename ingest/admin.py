@@ -21,7 +21,7 @@ from tenants.admin.pages import RelatedFilter
 
 SUMMARY_LENGTH = 160
 NEARBY_IDS = 100_000  # ids: room for about thirty writers with 3,000 events each
-KINDS = {
+KIND_COLOURS = {
     Kind.TELEMETRY: "info",
     Kind.LOG: None,
     Kind.SECURITY_ALERT: "danger",
@@ -81,7 +81,7 @@ class IngestEventAdmin(BoundedAdmin):
 
     @admin.display(description="kind")
     def kind_label(self, event: IngestEvent) -> SafeString:
-        return badge(event.kind, KINDS, event.get_kind_display())
+        return badge(event.kind, KIND_COLOURS, event.get_kind_display())
 
     @admin.display(description="data")
     def summary(self, event: Any) -> SafeString:

@@ -16,11 +16,11 @@ class Batch:
     key: DeviceKey
     digest: bytes
     byte_count: int
-    source: str | None
+    source: str | None  # the address it came from
     received_at: datetime
     events: list[Event]
     alerts: list[NewAlert]
-    modules: set[str]
+    modules: set[str]  # that its events need
     idempotency_key: str | None = None
 
 

@@ -40,7 +40,7 @@ async def read_body(request: HttpRequest, limit: int, reservation: Reservation) 
     if coding not in ("identity", "") and coding not in INFLATE:
         raise UnsupportedContentEncoding
     declared = request.META.get("CONTENT_LENGTH", "")
-    if declared.isdecimal() and int(declared[:20]) > limit:
+    if declared.isdecimal() and int(declared[:20]) > limit:  # enough digits for any limit; `int` refuses thousands
         raise BodyTooLarge(limit)
     receive_body = getattr(request, "receive_body", None)  # see `ingest.handler`
     body = await receive_body(limit, reservation) if receive_body else request.body

@@ -78,7 +78,7 @@ def check_leniently(
 
 
 def make_batch(body: bytes, decoded: "Decoded", key: DeviceKey, source: str | None, received_at: datetime) -> Batch:
-    """Raises TooManyEvents and ModuleDisabled."""
+    """The batch of these events, with the alerts among them. Raises TooManyEvents and ModuleDisabled."""
     events, fields = decoded
     if len(events) > settings.INGEST_MAX_EVENTS:
         raise TooManyEvents(len(events), settings.INGEST_MAX_EVENTS)
@@ -105,12 +105,15 @@ def dump(items: list[object]) -> bytes:
         raise MalformedBatch("The body is nested too deeply.") from error
 
 
-Checked = tuple[Event, Any]
-Decoded = tuple[list[Event], list[Any]]
+Checked = tuple[Event, Any]  # an event, and its known fields as attributes
+Decoded = tuple[list[Event], list[Any]]  # the same for several: None among the fields if the serializers must decide
 
 
 def check_slowly(body: bytes, decoded: Decoded | None) -> Decoded:
-    """The events and their known fields: as `decoded`, or else checked by their serializers."""
+    """The events and their known fields: as `decoded`, or else checked by their serializers.
+
+    Raises MalformedBatch, TooManyEvents and InvalidEvents.
+    """
     good: list[Checked] = []
     count, errors = 0, ErrorList()
     for _, checked, wrong in check_each(body, decoded):

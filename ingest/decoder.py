@@ -80,7 +80,7 @@ class _DataDecoder:
         self.decode_known = msgspec.json.Decoder(tolerant).decode
         self.addresses = [(name, f.required) for name, f in fields.items() if isinstance(f, IPAddressField)]
 
-    def check_addresses(self, data: msgspec.Struct) -> None:
+    def normalize_addresses(self, data: msgspec.Struct) -> None:
         """Replace the addresses in `data` with their normal form. Raises ValueError for anything else."""
         for name, required in self.addresses:
             text = getattr(data, name)
@@ -130,7 +130,7 @@ def _decode_fields(event: Event) -> msgspec.Struct | None:
         except msgspec.ValidationError:
             fields = _decode_known(event, decoder)
         if decoder.addresses:
-            decoder.check_addresses(fields)
+            decoder.normalize_addresses(fields)
         timestamp = event.timestamp
         if timestamp.tzinfo is not UTC:
             event.timestamp = timestamp.replace(tzinfo=UTC) if timestamp.tzinfo is None else timestamp.astimezone(UTC)

@@ -141,7 +141,7 @@ class Overloaded(exceptions.APIException):
     status_code = 503
     default_code = "overloaded"
     default_detail = "More batches are waiting than this server may hold. Send the same bytes again."
-    wait = 2
+    wait = 2  # seconds
 
 
 class DeviceOverloaded(Overloaded):

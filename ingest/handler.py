@@ -14,13 +14,14 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponse
 
 from common.deadlines import deadlines_of
+from common.problems import problem
 from ingest.backlog import BATCH_OVERHEAD_BYTES, Reservation
 from ingest.errors import BodyTooLarge, BodyTooSlow, ClientDisconnected
 from ingest.views import IngestView
 
 logger = logging.getLogger("ingest")
 
-PATH = "/v1/ingest"
+INGEST_PATH = "/v1/ingest"
 BODY_BYTES_PER_SECOND = 500  # slowest accepted rate of a body after INGEST_BODY_SECONDS: an uplink may be slow
 MAX_BODY_SECONDS = 300.0  # for any body, however large
 SILENCE_SECONDS = 10.0  # longest time without a byte of the body
@@ -103,10 +104,7 @@ class StreamedRequest(ASGIRequest):
 
 
 class IngestHandler:
-    """The ASGI application for `PATH`. `problem` makes an error response from (status, code, detail)."""
-
-    def __init__(self, problem: Callable[[int, str, str], HttpResponse]) -> None:
-        self.problem = problem
+    """The ASGI application for `INGEST_PATH`."""
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         try:
@@ -115,7 +113,7 @@ class IngestHandler:
             return
         except Exception:
             logger.exception("Unexpected error in the ingest path")
-            response = self.problem(500, "server_error", "Something failed on our side. It has been logged.")
+            response = problem(500, "server_error", "Something failed on our side. It has been logged.")
         await send_response(response, send)
 
 

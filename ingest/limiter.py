@@ -17,7 +17,8 @@ EVENT_BYTES = 1024  # of a refused body: reading them costs at least as much as 
 class Bucket:
     """Holds up to `burst` tokens, gains `rate` tokens a second, and loses one for each event.
 
-    A batch is admitted while the bucket is not empty, and may leave it in debt: so no batch is too large for it.
+    A batch is admitted while the bucket is not empty, and may leave it in debt: so no batch is too large for it. (The
+    buckets of `common.buckets`, for requests, never are.)
     """
 
     def __init__(self, rate: int, burst: int) -> None:

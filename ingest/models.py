@@ -62,6 +62,7 @@ class RejectedBatch(SentByDevice):
         help_text="Status of the answer. 200: the other events of the batch were stored."
     )
     code = models.CharField(max_length=64)
+    # Empty and not null without one: nulls are never equal, so the constraint would let a repeat be another row.
     idempotency_key = models.CharField(
         max_length=NAME_LENGTH, blank=True, default="", help_text="Its name when it is sent again."
     )

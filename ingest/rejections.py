@@ -50,6 +50,7 @@ def keep(rejection: Rejection) -> None:
         "errors": rejection.errors[:ERRORS_KEPT],
         "received_at": rejection.received_at,
     }
+    # A repeat need not read the body that is stored.
     _, is_new = RejectedBatch.objects.defer("body").update_or_create(
         device=rejection.device,
         digest=hashlib.sha256(rejection.body).digest(),
@@ -88,7 +89,7 @@ def send_again(rejected: RejectedBatch) -> int:
     batch.idempotency_key = rejected.idempotency_key or None
     with bypass_isolation():  # like the writer: a page's user may insert none of these rows
         outcome = store_batches([batch])
-    for refusal in outcome.refused.values():
+    for refusal in outcome.refused.values():  # of the only batch
         raise refusal
     rejected.delete()
     if outcome.alerts:

@@ -37,7 +37,7 @@ class IngestView(APIView):
     http_method_names = ["post"]
     authentication_classes = [DeviceKeyAuthentication]
     parser_classes = []  # the body is read and bounded while it arrives, and parsed only for a good key
-    body = b""
+    body = b""  # a refusal may come before it is read
 
     async def dispatch(  # type: ignore[override]
         self, request: HttpRequest, *args: object, **kwargs: object
@@ -123,7 +123,7 @@ class IngestView(APIView):
 
     def _note_refusal(self, response: HttpResponse) -> None:
         """Log a refusal and keep its batch: the device may show its answer to no one, so staff find the reason here."""
-        key = cast("DeviceKey | None", getattr(self.request, "_auth", None))
+        key = cast("DeviceKey | None", getattr(self.request, "_auth", None))  # `auth` would look the key up
         if key is None and response.status_code == 401:
             refused_keys.add(source_address(self.request.META))
             return

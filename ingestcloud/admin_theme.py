@@ -8,7 +8,7 @@ from django.templatetags.static import static
 from django.urls import reverse_lazy
 
 
-def page(title: str, icon: str, model: str, permission: Callable[[HttpRequest], bool] | None = None) -> dict[str, Any]:
+def entry(title: str, icon: str, model: str, permission: Callable[[HttpRequest], bool] | None = None) -> dict[str, Any]:
     """A sidebar entry for a model's list, shown to users who may look at it."""
     app, _, name = model.partition(".")
     return {
@@ -78,33 +78,33 @@ UNFOLD = {
             {
                 "title": "Security",
                 "separator": True,
-                "items": [page("Alerts", "notification_important", "alerts.securityalert")],
+                "items": [entry("Alerts", "notification_important", "alerts.securityalert")],
             },
             {
                 "title": "Fleet",
                 "separator": True,
                 "items": [
-                    page("Tenants", "domain", "tenants.tenant"),
-                    page("Devices", "router", "devices.device"),
-                    page("Device keys", "key", "devices.devicekey"),
-                    page("Provisioning keys", "vpn_key", "devices.provisioningkey"),
+                    entry("Tenants", "domain", "tenants.tenant"),
+                    entry("Devices", "router", "devices.device"),
+                    entry("Device keys", "key", "devices.devicekey"),
+                    entry("Provisioning keys", "vpn_key", "devices.provisioningkey"),
                 ],
             },
             {
                 "title": "Ingest",
                 "separator": True,
                 "items": [
-                    page("Events", "list_alt", "ingest.ingestevent"),
-                    page("Batches", "inventory_2", "ingest.ingestbatch"),
-                    page("Rejected batches", "unpublished", "ingest.rejectedbatch"),
+                    entry("Events", "list_alt", "ingest.ingestevent"),
+                    entry("Batches", "inventory_2", "ingest.ingestbatch"),
+                    entry("Rejected batches", "unpublished", "ingest.rejectedbatch"),
                 ],
             },
             {
                 "title": "Access",
                 "separator": True,
                 "items": [
-                    page("Users", "person", "auth.user", is_superuser),
-                    page("Groups", "group", "auth.group", is_superuser),
+                    entry("Users", "person", "auth.user", is_superuser),
+                    entry("Groups", "group", "auth.group", is_superuser),
                 ],
             },
         ],

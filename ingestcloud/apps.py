@@ -1,5 +1,4 @@
 from django.apps import AppConfig
-from django.core.handlers.asgi import ASGIHandler
 
 
 class IngestCloudConfig(AppConfig):
@@ -8,6 +7,3 @@ class IngestCloudConfig(AppConfig):
 
     def ready(self) -> None:
         from ingestcloud import checks  # noqa: F401  registers the system checks
-        from ingestcloud.forms import Request
-
-        ASGIHandler.request_class = Request

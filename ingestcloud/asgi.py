@@ -21,15 +21,14 @@ from django.urls import path, re_path  # noqa: E402
 from alerts.consumers import SecurityAlertConsumer  # noqa: E402
 from alerts.logins import with_login  # noqa: E402
 from common.connections import OPERATION_SECONDS, BoundedConnection  # noqa: E402
-from common.problems import problem  # noqa: E402
-from ingest.handler import PATH, IngestHandler  # noqa: E402
+from ingest.handler import INGEST_PATH, IngestHandler  # noqa: E402
 from ingest.refusals import rejection_queue  # noqa: E402
 from ingest.refused_keys import refused_keys  # noqa: E402
 from ingest.storing import close_writer  # noqa: E402
 from ingestcloud.pages import PageHandler, Pages  # noqa: E402
 
 BoundedConnection.seconds = OPERATION_SECONDS  # a command may take longer, a server may not
-ingest_application = IngestHandler(problem)
+ingest_application = IngestHandler()
 pages = Pages(PageHandler())
 GC_THRESHOLD = 50_000  # new objects before the garbage collector runs
 
@@ -37,7 +36,7 @@ GC_THRESHOLD = 50_000  # new objects before the garbage collector runs
 async def http_application(
     scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
 ) -> None:
-    if scope["path"] == PATH:
+    if scope["path"] == INGEST_PATH:
         await ingest_application(scope, receive, send)
     else:
         await pages(scope, receive, send)

@@ -25,6 +25,8 @@ class Request(ASGIRequest):
 
 
 class FormMiddleware:
+    """Parses the form of every request, and refuses those that are not UTF-8 or can't be read."""
+
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 

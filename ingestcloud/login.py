@@ -27,15 +27,15 @@ from unfold.forms import AuthenticationForm as UnfoldAuthenticationForm
 
 from common.buckets import Buckets
 from common.seldom import SeldomLine
+from tenants.isolation import LOGIN_PATHS
 
 logger = logging.getLogger(__name__)
 
-LOGIN_PATHS = ("/login/", "/admin/login/")
 CHANGE_PATH = "/password/"
 PASSWORD_PATHS = (*LOGIN_PATHS, CHANGE_PATH, "/admin/auth/user/")
 HASHES_AT_ONCE = 2
-MAX_WAITING = 20
-TURN_SECONDS = 5.0
+MAX_WAITING = 20  # requests that wait for their turn to hash
+TURN_SECONDS = 5.0  # how long such a request waits
 PASSWORD_LENGTH = 4096  # characters; anything longer only makes work
 
 too_many = SeldomLine(logger, logging.WARNING)

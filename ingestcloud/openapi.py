@@ -1,4 +1,8 @@
-"""The OpenAPI description at `/api/schema`: what programs send and get, built from the serializers that check it."""
+"""The OpenAPI description at `/api/schema`: what programs send and get, built from the serializers that check it.
+
+Nothing here is called by name: drf-spectacular finds an extension because the subclass exists, and what
+`extend_schema_view` says about a view is kept in the view's class.
+"""
 
 from collections.abc import Callable
 from typing import Any

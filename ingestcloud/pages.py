@@ -18,13 +18,14 @@ from django.utils import timezone
 from common.loops import PerLoop
 from common.problems import API_PREFIXES, problem
 from ingest.handler import send_response
+from ingestcloud.forms import Request
 
 logger = logging.getLogger(__name__)
 
 PAGES_AT_ONCE = 8
 REGISTRATIONS_AT_ONCE = 2
-MAX_WAITING = 100
-TURN_SECONDS = 5.0
+MAX_WAITING = 100  # requests that wait for a slot, of pages and of registrations each
+TURN_SECONDS = 5.0  # how long such a request waits
 SILENCE_SECONDS = 10.0  # without a byte of the body, after which the request fails
 BODY_SECONDS = 300.0  # for the whole body, however steadily it comes
 REGISTER_PATH = "/api/v1/devices/register"
@@ -64,10 +65,12 @@ _registrations = PerLoop(lambda loop: Slots(REGISTRATIONS_AT_ONCE))
 
 
 class PageHandler(ASGIHandler):
-    """Django's, but a page's database connection is released once the page is rendered.
+    """Django's, but with our own request, and a page's database connection is released once the page is rendered.
 
     Django releases it once the page is sent: late if the client reads slowly, and never if sending fails.
     """
+
+    request_class = Request
 
     async def run_get_response(self, request: HttpRequest) -> HttpResponseBase:
         response = await super().run_get_response(request)
@@ -168,6 +171,7 @@ def refuse_body(scope: dict[str, Any]) -> HttpResponse | None:
         return problem(
             411, "length_required", "This address accepts no body without a Content-Length.", headers=CLOSE_HEADERS
         )
+    # Twenty digits are enough for any limit, and `int` refuses thousands.
     if length.isdigit() and int(length[:20]) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
         return problem(413, "body_too_large", "The body is larger than this address accepts.", headers=CLOSE_HEADERS)
     return None

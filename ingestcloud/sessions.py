@@ -3,14 +3,11 @@
 from django.conf import settings
 from django.contrib.sessions.exceptions import SessionInterrupted
 from django.contrib.sessions.middleware import SessionMiddleware as DjangoSessionMiddleware
-from django.db import InterfaceError, InternalError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
 from common.sessions import note_use
-from tenants.isolation import unavailable
-
-DATABASE_FAILURES = (OperationalError, InterfaceError, InternalError)
+from tenants.isolation import DATABASE_FAILURES, unavailable
 
 
 class SessionMiddleware(DjangoSessionMiddleware):

@@ -84,6 +84,9 @@ INSTALLED_APPS = [
     "ingest",
 ]
 
+# The order matters. Problems come first, because they turn the errors of all others into JSON. A form is checked before
+# anything reads it, and the session, its user and the turn to hash a password come before the page's transaction. Axes
+# should be last, its documentation says.
 MIDDLEWARE = [
     "common.problems.ProblemDetailsMiddleware",
     "django.middleware.security.SecurityMiddleware",
@@ -222,6 +225,7 @@ SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 # The proxy that ends TLS redirects; devices post to the same port and must never be redirected.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W008", "security.W021"]
 
+# Each view names its own authentication, which raises for anyone else; the schema is public.
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [],
     "DEFAULT_PERMISSION_CLASSES": [],

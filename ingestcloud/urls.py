@@ -13,7 +13,7 @@ from ingestcloud.login import LoginForm, OwnPasswordView
 from tenants.isolation import bypass_isolation
 
 # During a login there is no user to act as yet. And the role of the pages can't change accounts, not even its user's
-# own, or see failed logins.
+# own, or see failed logins. As a decorator, it is entered anew for each request.
 with_accounts = bypass_isolation()
 login = LoginView.as_view(redirect_authenticated_user=True, authentication_form=LoginForm)
 

@@ -38,6 +38,8 @@ PEOPLE_ROLE = "ingestcloud_people"
 # A device is recognized by its key, and the health checks ask for no rows. Everything else acts as its user.
 DEVICE_PATHS = frozenset({"/v1/ingest", "/api/v1/devices/register", "/healthz", "/readyz"})
 LOGIN_PATHS = frozenset({"/login/", "/admin/login/"})
+# The database is to blame, not the page. InternalError is what a write on a standby raises.
+DATABASE_FAILURES = (OperationalError, InterfaceError, InternalError)
 READS = ("GET", "HEAD", "OPTIONS", "TRACE")
 
 # The limit for one statement of a page or a socket; once this long has passed since its start, no new one begins.
@@ -96,7 +98,9 @@ def acting_as(user: Any) -> Iterator[None]:
     finally:
         page.has_ended = True
         _page.reset(token)
-    if is_within:  # the end of the transaction resets the role; within an outer transaction we have to switch back
+    # The end of the transaction resets the role, and so does an exception, which rolls back to a savepoint. Only a
+    # success within an outer transaction leaves it, and we have to switch back.
+    if is_within:
         _act(*((PEOPLE_ROLE, outer.user_id) if outer else ("none", "")))
 
 
@@ -113,7 +117,7 @@ def bypass_isolation() -> Iterator[None]:
             yield
     finally:
         page.bypasses = False
-    _act(PEOPLE_ROLE, page.user_id)
+    _act(PEOPLE_ROLE, page.user_id)  # after an exception, the rollback to a savepoint has done it
 
 
 @contextmanager
@@ -133,7 +137,10 @@ def _act(role: str, user_id: str) -> None:
 
 
 def _in_time() -> AbstractContextManager[None]:
-    """Check the time before each statement (Django's "database instrumentation")."""
+    """Check the time before each statement (Django's "database instrumentation").
+
+    `common.transactions.TimeLimit` is exact to the millisecond, but sends a statement of its own before each other.
+    """
     end = time.monotonic() + STATEMENT_SECONDS
 
     def execute_in_time(execute: Callable[..., Any], *arguments: Any) -> Any:
@@ -167,7 +174,7 @@ class TenantIsolationMiddleware:
             if getattr(response, "id_is_taken", False):
                 sequences.set_forward()
             return response
-        except (OperationalError, InterfaceError, InternalError) as error:
+        except DATABASE_FAILURES as error:
             return unavailable(error)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
@@ -176,9 +183,10 @@ class TenantIsolationMiddleware:
             return None
         _roll_back()
         id_is_taken = isinstance(exception, IntegrityError) and sequences.is_taken_id(exception)
-        if not id_is_taken and not isinstance(exception, OperationalError | InterfaceError | InternalError):
+        if not id_is_taken and not isinstance(exception, DATABASE_FAILURES):
             return None
         response = unavailable(exception)
+        # For `__call__`, which sets the sequence forward: here the role may not, and the transaction has failed.
         cast("Any", response).id_is_taken = id_is_taken
         return response
 

@@ -4,9 +4,8 @@ from typing import Any
 
 from django.contrib.sessions.backends.base import UpdateError
 from django.contrib.sessions.backends.db import SessionStore as DatabaseSessionStore
-from django.db import InterfaceError, InternalError, OperationalError
 
-from tenants.isolation import bypass_isolation
+from tenants.isolation import DATABASE_FAILURES, bypass_isolation
 
 
 class SessionStore(DatabaseSessionStore):
@@ -29,7 +28,7 @@ class SessionStore(DatabaseSessionStore):
             with bypass_isolation():
                 super().save(must_create)
         except UpdateError as error:
-            if isinstance(error.__context__, OperationalError | InterfaceError | InternalError):
+            if isinstance(error.__context__, DATABASE_FAILURES):
                 raise error.__context__ from None
             raise
 

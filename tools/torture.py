@@ -189,7 +189,8 @@ def make_devices_and_analysts() -> tuple[list[str], list[str]]:
     from django.db import connection
     from django.test import Client
 
-    from devices.models import Device, DeviceKey, Tenant
+    from devices.models import Device, DeviceKey
+    from tenants.models import Tenant
 
     call_command("migrate", verbosity=0)
     tenants = [Tenant.objects.create(slug=slug, name=slug) for slug in ("acme", "globex")]

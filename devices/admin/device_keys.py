@@ -15,9 +15,9 @@ from unfold.decorators import action
 from unfold.enums import ActionVariant
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
 
-from devices.admin.keys import KeyAdmin, KeyStateFilter, in_the_future, log_key, page_of, plaintext_page, until
+from devices.admin.keys import KeyAdmin, KeyStateFilter, in_the_future, log_key, plaintext_page, until
 from devices.models import Device, DeviceKey
-from tenants.admin.display import link_to
+from tenants.admin.display import link_to, page_of
 from tenants.admin.pages import RelatedFilter, page
 
 # Checked by the has_…_permission methods below: given a permission's full name, unfold would look it up in the

@@ -24,7 +24,7 @@ from devices.models import ONLINE_WITHIN, Device
 from tenants.admin.display import ago, badge, exact, link_to
 from tenants.admin.pages import NeverDeleted, RelatedFilter, TenantScoped
 
-ONLINE_STATES = {"online": "success", "offline": None, "never seen": "warning"}
+ONLINE_COLOURS = {"online": "success", "offline": None, "never seen": "warning"}
 
 
 class OnlineFilter(RadioFilter):
@@ -78,7 +78,7 @@ class DeviceAdmin(IssuesKeys, NeverDeleted, TenantScoped):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         usable = usable_at(timezone.now(), "keys__")
-        return super().get_queryset(request).annotate(active_keys=Count("keys", filter=Q(keys__isnull=False) & usable))
+        return super().get_queryset(request).annotate(active_keys=Count("keys", filter=usable))
 
     def get_fields(self, request: HttpRequest, obj: Device | None = None) -> Any:
         return self.fields if obj else self.fields[:3]
@@ -90,8 +90,8 @@ class DeviceAdmin(IssuesKeys, NeverDeleted, TenantScoped):
     @admin.display(description="state", ordering="last_seen_at")
     def online(self, device: Device) -> SafeString:
         if device.last_seen_at is None:
-            return badge("never seen", ONLINE_STATES)
-        return badge("online" if device.is_online else "offline", ONLINE_STATES)
+            return badge("never seen", ONLINE_COLOURS)
+        return badge("online" if device.is_online else "offline", ONLINE_COLOURS)
 
     @admin.display(description="last seen", ordering="last_seen_at")
     def last_seen(self, device: Device) -> str:

@@ -15,7 +15,6 @@ from django.db import transaction
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import RadioFilter
@@ -23,11 +22,11 @@ from unfold.decorators import action
 from unfold.enums import ActionVariant
 
 from devices.models import DeviceKey, ProvisioningKey
-from tenants.admin.display import ago, badge, exact
+from tenants.admin.display import ago, badge, exact, page_of
 from tenants.admin.pages import TenantScoped, page
 
 AnyKey = DeviceKey | ProvisioningKey
-KEY_STATES = {"active": "success", "expired": "warning", "used up": None, "revoked": "danger"}
+STATE_COLOURS = {"active": "success", "expired": "warning", "used up": None, "revoked": "danger"}
 
 
 class KeyStateFilter(RadioFilter):
@@ -49,6 +48,7 @@ def in_the_future(moment: datetime | None) -> datetime | None:
 
 
 def until(key: AnyKey) -> str:
+    """What follows "valid until" in a sentence about `key`."""
     return exact(key.expires_at) if key.expires_at else "it is revoked"
 
 
@@ -59,10 +59,6 @@ def log_key(request: HttpRequest, key: AnyKey, flag: int, what: str) -> None:
     name = str(key._meta.verbose_name).capitalize()
     LogEntry.objects.log_actions(user_id, [key], flag, f"{what}.", single_object=True)
     LogEntry.objects.log_actions(user_id, [owner], CHANGE, f"{name} {key}: {what}.", single_object=True)
-
-
-def page_of(row: Model) -> str:
-    return reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", args=[row.pk])
 
 
 def plaintext_page(
@@ -150,7 +146,7 @@ class KeyAdmin(TenantScoped):
 
     @admin.display(description="state")
     def state_label(self, key: AnyKey) -> SafeString:
-        return badge(key.state, KEY_STATES)
+        return badge(key.state, STATE_COLOURS)
 
     @admin.display(description="created", ordering="created_at")
     def created(self, key: AnyKey) -> str:

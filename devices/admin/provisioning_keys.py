@@ -50,8 +50,9 @@ class ProvisioningKeyAdmin(KeyAdmin):
         return super().add_view(request, form_url, (extra_context or {}) | only)
 
     def save_model(self, request: HttpRequest, obj: Any, form: ModelForm, change: bool) -> None:
-        """Keys can't be changed, so this is a new one."""
+        """Issue a key like the commands do; `obj` is never saved. Keys can't be changed, so this is a new one."""
         key, obj.plaintext = ProvisioningKey.objects.issue(**form.cleaned_data)
+        # What the log and the page that follow ask of `obj`.
         obj.pk, obj.prefix = key.pk, key.prefix
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> None:

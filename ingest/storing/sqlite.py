@@ -49,9 +49,9 @@ RETURNING id, device_id, digest, idempotency_key
 
 @transaction.atomic
 def insert(batches: list[Batch]) -> tuple[list[Inserted], list[NewAlert]]:
-    """Store the batches that are new and allowed, in a transaction of their own.
+    """Store the batches that are new and allowed, in one transaction.
 
-    Returns what was done with each, and the new alerts in id order. Raises IntegrityError if an id is taken.
+    Returns what was done with each, and the new alerts in id order.
     """
     enabled = _enabled(batches)
     given = zip(batches, enabled, strict=True)

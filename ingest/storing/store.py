@@ -1,6 +1,5 @@
-"""The only writer: batches go into the database here, several in one transaction."""
+"""What one transaction does with a group of batches: stores them, and says which were refused after all."""
 
-import logging
 import time
 from dataclasses import dataclass
 
@@ -8,15 +7,15 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 from django.db.models import Q
 
 from alerts.new_alert import NewAlert
+from common import sequences
 from devices.authentication import InvalidDeviceKey, known_keys
 from ingest.batch import Batch
 from ingest.errors import IdempotencyKeyReused, ModuleDisabled, StoredInPart
 from ingest.models import IngestBatch
 from ingest.storing import postgresql, sqlite
 
-logger = logging.getLogger("ingest")
-
-SEQUENCES_SECONDS = 10.0
+SEQUENCES_SECONDS = 10.0  # between two looks, while batches come in
+TABLES = ("ingest_batches", "ingest_events", "security_alerts", "rejected_batches")  # that this path inserts into
 
 
 @dataclass(slots=True)
@@ -28,12 +27,12 @@ class Outcome:
 
 
 def store_batches(batches: list[Batch]) -> Outcome:
-    """Store `batches` in one transaction, and return once it is on disk.
+    """Store `batches` in one transaction, which is on disk on return, unless the caller had one open (a page has).
 
     A batch that its device has sent before, or that is in the group twice, is left out; that is no refusal. `refused`
-    maps the index of a batch to the reason, if its key was revoked or a module switched off since it was checked, its
-    Idempotency-Key was used for another batch, or it was left out and is not found. Raises the database's error if it
-    does not answer.
+    maps the index of a batch to the reason: its key was revoked or a module switched off since it was checked, its
+    Idempotency-Key was used for another body, only part of it was stored the first time, or it was left out and is not
+    found. Raises the database's error, such as IntegrityError if an id is taken.
     """
     insert = postgresql.insert if connection.vendor == "postgresql" else sqlite.insert
     inserted, alerts = insert(batches)
@@ -50,7 +49,8 @@ def store_batches(batches: list[Batch]) -> Outcome:
 
 
 class SequenceWatch:
-    """Checks whether a sequence is behind its table, every few seconds and before the first batch after a failure.
+    """Checks whether a sequence is behind its table: before the first batch, before the first one after a failure,
+    and every few seconds while batches come in.
 
     An event id that is assigned twice is no error: the primary key of a partitioned table includes the time.
     """
@@ -73,14 +73,12 @@ sequence_watch = SequenceWatch()
 
 
 def repair_sequences() -> None:
-    """Set sequences forward that are behind their tables.
+    """Set forward the sequences of TABLES that are behind: otherwise devices would have to retry once for each id.
 
-    This happens after a switch-over to a replica that did not receive the sequences: every id that they return is
-    taken, and devices would have to retry once for each.
+    SQLite never gives an id that is taken. Raises the database's error.
     """
-    tables = postgresql.set_sequences_forward() if connection.vendor == "postgresql" else []
-    if tables:
-        logger.error("The sequence was behind the table, and was set forward: %s", ", ".join(tables))
+    if connection.vendor == "postgresql":
+        sequences.set_forward(TABLES)
 
 
 def _missing(left_out: dict[int, Batch]) -> dict[int, Exception]:

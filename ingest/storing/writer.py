@@ -69,8 +69,9 @@ class Writer:
     async def store(self, batch: Batch) -> None:
         """Return once `batch` is committed. Its alerts are broadcast, whether or not its request still waits here.
 
-        Raises InvalidDeviceKey or ModuleDisabled if the batch was refused after all, UnstorableBatch, Overloaded, and
-        the database's error if it does not answer, at the latest after `STORE_SECONDS`.
+        Raises DeviceOverloaded or Overloaded if it may not even wait; InvalidDeviceKey or ModuleDisabled if a key or a
+        module is off by now; IdempotencyKeyReused or StoredInPart if it is a repeat that can't be acknowledged;
+        UnstorableBatch; and the database's error if it fails, or does not answer within `STORE_SECONDS`.
         """
         self._start()
         loop = asyncio.get_running_loop()
@@ -89,7 +90,7 @@ class Writer:
             return
         with self._lock:
             if not self._threads:
-                # SQLite has one writer; on PostgreSQL one thread packs rows while the other waits for the disk.
+                # SQLite has one writer; on PostgreSQL one thread prepares a group while the other waits for the disk.
                 count = 2 if connection.vendor == "postgresql" else 1
                 threads = [threading.Thread(target=self._run, name=f"writer-{n}", daemon=True) for n in range(count)]
                 for thread in threads:

@@ -28,10 +28,14 @@ def badge(state: str, colours: Mapping[Any, str | None], text: str = "") -> Safe
     return render_to_string("unfold/helpers/label.html", {"text": text or state, "variant": colours.get(state)})
 
 
+def page_of(row: Model) -> str:
+    """The address of an object's page in the admin."""
+    return reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", args=[row.pk])
+
+
 def link_to(target: Model) -> SafeString:
     """A link to an object's page in the admin."""
-    url = reverse(f"admin:{target._meta.app_label}_{target._meta.model_name}_change", args=[target.pk])
-    return format_html('<a class="text-link whitespace-nowrap" href="{}">{}</a>', url, target)
+    return format_html('<a class="text-link whitespace-nowrap" href="{}">{}</a>', page_of(target), target)
 
 
 def related(row: Model, name: str) -> SafeString:

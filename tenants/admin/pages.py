@@ -16,13 +16,13 @@ from unfold.contrib.filters.forms import AutocompleteDropdownForm
 from common.sequences import is_taken_id
 from tenants.models import Tenant, TenantOwnedQuerySet
 
-MAX_WORDS = 10
+MAX_WORDS = 10  # of a search
 
 
 def page(request: HttpRequest, model_admin: ModelAdmin, template: str, **context: Any) -> TemplateResponse:
     """An admin page that is neither a list nor an object's form."""
     request.current_app = model_admin.admin_site.name
-    context |= {**model_admin.admin_site.each_context(request), "opts": model_admin.opts, **context}
+    context = {**model_admin.admin_site.each_context(request), "opts": model_admin.opts, **context}
     return TemplateResponse(request, template, context)
 
 

@@ -21,7 +21,7 @@ from tenants.admin.pages import NeverDeleted, TenantScoped
 from tenants.isolation import bypass_isolation
 from tenants.models import Membership, Module, Tenant
 
-MODULES = dict.fromkeys((module.label for module in Module), "primary")
+MODULE_COLOURS = dict.fromkeys((module.label for module in Module), "primary")
 
 
 class ModuleFilter(RadioFilter):
@@ -96,7 +96,7 @@ class TenantAdmin(NeverDeleted, TenantScoped):
 
     @admin.display(description="modules")
     def modules(self, tenant: Tenant) -> SafeString:
-        return format_html_join(" ", "{}", ((badge(module.label, MODULES),) for module in tenant.modules))
+        return format_html_join(" ", "{}", ((badge(module.label, MODULE_COLOURS),) for module in tenant.modules))
 
     @admin.display(description="devices", ordering="device_count")
     def device_count(self, tenant: Any) -> int:

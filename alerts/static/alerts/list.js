@@ -6,7 +6,7 @@ import { createRow, searchText, updateAge } from "./row.js";
 
 export const LIMIT = 500;
 export const LIMIT_OF_CRITICAL = 2_000;
-const SCROLLED_DOWN = 48;
+const SCROLLED_DOWN = 48; // pixels
 
 export class AlertList {
   #entries = new Map();

@@ -4,8 +4,8 @@ import { AlertFilter } from "./filter.js";
 import { AlertList, isScrolledDown } from "./list.js";
 import { AlertSocket } from "./socket.js";
 
-const FLUSH_AFTER = 50;
-const NEW_FOR = 4_000;
+const FLUSH_AFTER = 50; // milliseconds
+const NEW_FOR = 4_000; // milliseconds
 const TITLE = document.title.trim();
 
 const byId = (id) => document.getElementById(id);

@@ -2,7 +2,7 @@
 
 import { ago, exact, span } from "./time.js";
 
-const CLOCK_TOLERANCE = 2 * 60_000;
+const CLOCK_TOLERANCE = 2 * 60_000; // milliseconds
 
 /** An `<li>` for `alert`, from the page's template. */
 export function createRow(template, alert, { showTenant }) {

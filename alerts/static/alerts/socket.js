@@ -1,5 +1,6 @@
 // The connection to the server: a WebSocket that reconnects by itself, from the last alert that the page has.
 
+// Milliseconds
 const PING_EVERY = 15_000;
 const ANSWER_WITHIN = 10_000;
 const LOOK_EVERY = 5_000;

@@ -1,6 +1,6 @@
 // Times in words, by the clock and in the time zone of the page's reader.
 
-const SECOND = 1_000;
+const SECOND = 1_000; // milliseconds
 const MINUTE = 60 * SECOND;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
