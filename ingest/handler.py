@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from django.conf import settings
-from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponse
 
 from common.deadlines import deadlines_of
+from common.requests import Request
 from ingest.backlog import BATCH_OVERHEAD_BYTES, Reservation
 from ingest.errors import BodyTooLarge, BodyTooSlow, ClientDisconnected
 from ingest.views import IngestView
@@ -31,7 +31,7 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
-class StreamedRequest(ASGIRequest):
+class StreamedRequest(Request):
     """A request whose body is still arriving, and is awaited until a deadline."""
 
     def __init__(self, scope: dict[str, Any], receive: Receive) -> None:

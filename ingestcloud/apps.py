@@ -7,7 +7,7 @@ class IngestCloudConfig(AppConfig):
     verbose_name = "IngestCloud"
 
     def ready(self) -> None:
+        from common.requests import Request
         from ingestcloud import checks  # noqa: F401  registers the system checks
-        from ingestcloud.forms import Request
 
         ASGIHandler.request_class = Request

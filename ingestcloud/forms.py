@@ -4,24 +4,12 @@ A form in `unicode_escape` can have lone surrogates, on which later code fails: 
 Browsers use the encoding of the page, which is UTF-8.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
-from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse
 
 CHARSETS = ("utf-8", "utf8", "us-ascii")
 REFUSED_TEXT = "The body must be UTF-8, and its Content-Type and form well-formed."
-
-
-class Request(ASGIRequest):
-    """Django's request, but a Content-Type that can't be parsed does not become an uncaught error."""
-
-    def _set_content_type_params(self, meta: Mapping[str, Any]) -> None:
-        try:
-            super()._set_content_type_params(meta)  # type: ignore[misc]
-        except (ValueError, TypeError):
-            self.content_type, self.content_params = "", {"charset": "unknown"}
 
 
 class FormMiddleware:
