@@ -30,6 +30,12 @@ def test_a_method_that_an_address_does_not_take_is_a_405_problem(server):
     assert response.headers["Allow"] == "GET, HEAD"
 
 
+@pytest.mark.parametrize("path", ["/", "/login/", "/alerts/", "/admin/", "/healthz", "/readyz", "/api/schema"])
+def test_whatever_is_got_has_a_head(admin_client, path):
+    """RFC 9110, section 9.1: every server supports GET and HEAD."""
+    assert admin_client.head(path).status_code == admin_client.get(path).status_code < 400
+
+
 def test_a_wrong_host_is_a_400_problem(server):
     response = httpx.get(f"{server.url}/api/x", headers={"Host": "evil.example"})
     assert_problem(response, 400, "bad_request")
