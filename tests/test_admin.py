@@ -1,11 +1,14 @@
 """The staff's pages."""
 
+import itertools
 import re
 from datetime import timedelta
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
@@ -83,6 +86,21 @@ def test_tenants_and_devices_are_never_deleted(admin_client, device_key):
     for row in (device_key.device, device_key.device.tenant):
         assert admin_client.post(page_of(row).replace("/change/", "/delete/"), {"post": "yes"}).status_code == 403
     assert Device.objects.exists()
+
+
+def test_a_tenant_asks_one_question_for_each_member(admin_client, tenant, django_assert_max_num_queries):
+    """For the name that its field shows, which is Django's way."""
+
+    def add_members(count: int) -> None:
+        tenant.members.add(*(User.objects.create_user(f"member-{next(numbers)}") for _ in range(count)))
+
+    numbers = itertools.count()
+    add_members(1)
+    with CaptureQueriesContext(connection) as few:
+        admin_client.get(page_of(tenant))
+    add_members(10)
+    with django_assert_max_num_queries(len(few) + 10):
+        assert "member-10" in admin_client.get(page_of(tenant)).text
 
 
 def test_tenants_are_found_by_module(admin_client, make_tenant):
