@@ -73,6 +73,18 @@ def test_the_front_page_shows_what_is_going_on(admin_client, device_key, make_al
     assert len(rows_shown(admin_client.get(figures["Open alerts, high or critical"].url))) == 1
 
 
+def test_the_front_page_looks_for_no_batch(admin_client, store):
+    """That of a tenant whose devices are silent may be far back, behind the batches of all others."""
+    store()
+    with CaptureQueriesContext(connection) as queries:
+        figures = {f.title: f.value for f in admin_client.get(reverse("admin:index")).context["figures"]}
+    assert figures["Last batch"] == "never"  # by the devices: none has sent one
+    assert not [query for query in queries if "ingest_batches" in query["sql"]]
+    Device.objects.update(last_seen_at=timezone.now() - timedelta(hours=2))
+    figures = {f.title: f.value for f in admin_client.get(reverse("admin:index")).context["figures"]}
+    assert "2\xa0hours ago" in figures["Last batch"]
+
+
 def test_the_front_page_shows_only_what_one_may_look_at(staff):
     response = staff().get(reverse("admin:index"))
     assert response.context["figures"] == []
