@@ -5,8 +5,9 @@ hand.
 """
 
 import logging
+from collections.abc import Collection
 
-from django.db import IntegrityError, connection
+from django.db import IntegrityError, connection, transaction
 from django.db.backends.utils import CursorWrapper
 
 logger = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ BEHIND = """
 SELECT '{table}'
  WHERE (SELECT last_value + is_called::int FROM {sequence}) <= (SELECT max({column}) FROM {table})
 """
+LOCK = 0x5EC_5E9  # of two processes that set a sequence forward, the second must see what the first did
 # With room for ids that are taken by others in the meantime.
 SET_FORWARD = """
 SELECT setval('{sequence}', newest + 1000)
@@ -42,11 +44,19 @@ def behind() -> list[str]:
         return [table for (table,) in cursor.fetchall()]
 
 
-def set_forward() -> list[str]:
-    """Set sequences that are behind forward. Logs and returns the names of their tables."""
+def set_forward(among: Collection[str] = ()) -> list[str]:
+    """Set the sequences of the tables `among`, by default of all, forward if they are behind.
+
+    Logs and returns the names of their tables. Databases other than PostgreSQL have no sequences.
+    """
+    if connection.vendor != "postgresql":
+        return []
     tables = []
-    with connection.cursor() as cursor:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
         for each in _owned(cursor):
+            if among and each["table"] not in among:
+                continue
             cursor.execute(SET_FORWARD.format(**each))
             if cursor.fetchone():
                 tables.append(each["table"])

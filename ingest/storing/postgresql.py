@@ -8,8 +8,7 @@ further round trip is another turn in the queue for the interpreter's lock.
 from datetime import datetime
 
 import msgspec
-from django.db import connection, transaction
-from django.db.backends.utils import CursorWrapper
+from django.db import connection
 from psycopg import Cursor
 from psycopg.types.json import Jsonb
 
@@ -137,28 +136,6 @@ def insert(batches: list[Batch]) -> tuple[list[Inserted], list[NewAlert]]:
                 alert.pk = pk
                 alerts.append(alert)
     return inserted, sorted(alerts, key=lambda alert: alert.pk)
-
-
-# Leaves room for ids that others take meanwhile.
-SET_FORWARD = """
-SELECT setval('{table}_id_seq', newest + 1000)
-  FROM (SELECT max(id) AS newest FROM {table}) AS rows
- WHERE newest > (SELECT last_value - CASE WHEN is_called THEN 0 ELSE 1 END FROM {table}_id_seq)
-"""
-SEQUENCE_LOCK = 0x5EC_5E9  # of two processes that set a sequence forward, the second must see what the first did
-TABLES = ("ingest_batches", "ingest_events", "security_alerts", "rejected_batches")
-
-
-def set_sequences_forward() -> list[str]:
-    """Set the sequences that are behind their tables forward, and return the names of those tables."""
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [SEQUENCE_LOCK])
-        return [table for table in TABLES if _set_forward(cursor, table)]
-
-
-def _set_forward(cursor: CursorWrapper, table: str) -> bool:
-    cursor.execute(SET_FORWARD.format(table=table))
-    return cursor.fetchone() is not None
 
 
 def _row(number: int, batch: Batch) -> _Row:

@@ -1,6 +1,5 @@
 """The only writer: batches go into the database here, several in one transaction."""
 
-import logging
 import time
 from dataclasses import dataclass
 
@@ -8,15 +7,15 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 from django.db.models import Q
 
 from alerts.new_alert import NewAlert
+from common import sequences
 from devices.authentication import InvalidDeviceKey, known_keys
 from ingest.batch import Batch
 from ingest.errors import IdempotencyKeyReused, ModuleDisabled, StoredInPart
 from ingest.models import IngestBatch
 from ingest.storing import postgresql, sqlite
 
-logger = logging.getLogger("ingest")
-
 SEQUENCES_SECONDS = 10.0
+TABLES = ("ingest_batches", "ingest_events", "security_alerts", "rejected_batches")  # whose ids batches take
 
 
 @dataclass(slots=True)
@@ -78,9 +77,7 @@ def repair_sequences() -> None:
     This happens after a switch-over to a replica that did not receive the sequences: every id that they return is
     taken, and devices would have to retry once for each.
     """
-    tables = postgresql.set_sequences_forward() if connection.vendor == "postgresql" else []
-    if tables:
-        logger.error("The sequence was behind the table, and was set forward: %s", ", ".join(tables))
+    sequences.set_forward(TABLES)
 
 
 def _missing(left_out: dict[int, Batch]) -> dict[int, Exception]:
