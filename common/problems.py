@@ -27,7 +27,8 @@ class StorageUnavailable(exceptions.APIException):
 
     status_code = 503
     default_code = "storage_unavailable"
-    default_detail = "Nothing could be stored at the moment, and nothing was kept. Send the same bytes again."
+    # A commit whose answer was lost may have stored it.
+    default_detail = "The database did not answer as it should. Send the same bytes again: nothing is stored twice."
     wait = 5  # seconds: long enough for a database to fail over, short enough for an alert
 
 
