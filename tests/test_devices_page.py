@@ -137,6 +137,14 @@ class TestCodes:
         assert {"malformed_body", "not_an_array", "too_many_events"} <= codes
         assert [code for code in sorted(codes) if f"`{code}`" not in PAGE] == []
 
+    @pytest.mark.parametrize("name", ["bounds", "pages"])
+    def test_those_of_connections_and_of_bodies(self, name):
+        """Given before anything of ours runs that knows a device."""
+        text = (ROOT / "ingestcloud" / f"{name}.py").read_text()
+        codes = set(re.findall(r"""(?:HTTPStatus\.\w+|\(\s*\d{3}),\s*"(\w+)\"""", text))
+        assert len(codes) >= 4
+        assert [code for code in sorted(codes) if f"`{code}`" not in PAGE] == []
+
     def test_those_of_events(self):
         classes = [c for _, c in inspect.getmembers(fields, inspect.isclass) if c.__module__ == fields.__name__]
         codes = {code for c in classes for code in c.default_error_messages} | {"required", "null", "not_an_object"}
