@@ -32,6 +32,28 @@ class StorageUnavailable(exceptions.APIException):
     wait = 5  # seconds: long enough for a database to fail over, short enough for an alert
 
 
+RENAMED = {413: "Content Too Large", 422: "Unprocessable Content"}  # Python before 3.13 has their older names
+
+
+def title_of(status: int) -> str:
+    """What RFC 9110 calls a status."""
+    return RENAMED.get(status) or HTTPStatus(status).phrase
+
+
+def problem_body(status: int, code: str, detail: str, errors: list[dict[str, object]] | None = None) -> str:
+    """An error as JSON; `errors` names the bad events of a batch."""
+    body: dict[str, object] = {
+        "type": "about:blank",
+        "title": title_of(status),
+        "status": status,
+        "code": code,
+        "detail": detail,
+    }
+    if errors is not None:
+        body["errors"] = errors
+    return json.dumps(body)
+
+
 def problem(
     status: int,
     code: str,
@@ -39,17 +61,9 @@ def problem(
     errors: list[dict[str, object]] | None = None,
     headers: dict[str, str] | None = None,
 ) -> HttpResponse:
-    """An error as a response; `errors` names the bad events of a batch."""
-    body: dict[str, object] = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "code": code,
-        "detail": detail,
-    }
-    if errors is not None:
-        body["errors"] = errors
-    return HttpResponse(json.dumps(body), status=status, content_type=CONTENT_TYPE, headers=headers)
+    """An error as a response."""
+    body = problem_body(status, code, detail, errors)
+    return HttpResponse(body, status=status, content_type=CONTENT_TYPE, headers=headers)
 
 
 def shape_errors(
@@ -110,7 +124,7 @@ class ProblemDetailsMiddleware:
         if response.status_code < 400 or response.get("Content-Type") == CONTENT_TYPE or not is_api(request):
             return response
         status = response.status_code
-        code = HTTPStatus(status).phrase.lower().replace(" ", "_")
+        code = title_of(status).lower().replace(" ", "_")
         kept = {name: value for name, value in response.items() if name not in ("Content-Type", "Content-Length")}
         return problem(status, code, DETAILS.get(status, HTTPStatus(status).description), headers=kept)
 

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 from rest_framework.exceptions import APIException, MethodNotAllowed, NotFound
 
-from common.problems import StorageUnavailable
+from common.problems import StorageUnavailable, problem_body
 from devices.authentication import InvalidDeviceKey
 from ingest import errors, fields
 from ingest.models import IngestBatch, IngestEvent
@@ -136,6 +136,11 @@ class TestCodes:
             codes |= set(re.findall(r"""\bcode=["'](\w+)["']""", file.read_text()))
         assert {"malformed_body", "not_an_array", "too_many_events"} <= codes
         assert [code for code in sorted(codes) if f"`{code}`" not in PAGE] == []
+
+    @pytest.mark.parametrize(("status", "title"), [(413, "Content Too Large"), (422, "Unprocessable Content")])
+    def test_their_titles_are_those_of_rfc_9110(self, status, title):
+        """Whichever names Python has (RFC 9457, section 4.2.1)."""
+        assert json.loads(problem_body(status, "x", "x"))["title"] == title
 
     @pytest.mark.parametrize("name", ["bounds", "pages"])
     def test_those_of_connections_and_of_bodies(self, name):
