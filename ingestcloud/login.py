@@ -27,10 +27,10 @@ from unfold.forms import AuthenticationForm as UnfoldAuthenticationForm
 from common import headers
 from common.buckets import Buckets
 from common.seldom import SeldomLine
+from tenants.isolation import LOGIN_PATHS
 
 logger = logging.getLogger(__name__)
 
-LOGIN_PATHS = ("/login/", "/admin/login/")
 CHANGE_PATH = "/password/"
 PASSWORD_PATHS = (*LOGIN_PATHS, CHANGE_PATH, "/admin/auth/user/")
 HASHES_AT_ONCE = 2
