@@ -16,7 +16,9 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.views.defaults import bad_request
 from rest_framework import exceptions
 
-logger = logging.getLogger(__name__)
+from common.seldom import SeldomLine
+
+database_failed = SeldomLine(logging.getLogger(__name__), logging.ERROR)
 
 CONTENT_TYPE = "application/problem+json"
 API_PREFIXES = ("/v1/", "/api/")
@@ -87,7 +89,7 @@ def exception_handler(exc: Exception, context: dict[str, object]) -> HttpRespons
         exc = exceptions.PermissionDenied()
     elif isinstance(exc, DatabaseError | InterfaceError):
         # Whatever the reason, such as a full disk or a table being migrated, the client's bytes are not to blame.
-        logger.error("The database failed: %r", exc)
+        database_failed.write("The database failed: %r", exc)
         exc = StorageUnavailable()
     if not isinstance(exc, exceptions.APIException):
         return None

@@ -1,8 +1,15 @@
 """One shape for every error that an API client can meet, and pages for people."""
 
+import logging
+from types import SimpleNamespace
+
 import httpx
 import pytest
+from django.db import OperationalError
 
+from alerts.broadcast import broadcast
+from common.problems import exception_handler
+from common.seldom import SeldomLine
 from tests.support.assertions import assert_problem
 from tests.support.events import log
 
@@ -13,6 +20,25 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def test_an_unknown_api_address_is_a_404_problem(server, path):
     assert_problem(httpx.get(server.url + path), 404, "not_found")
     assert_problem(httpx.post(server.url + path, content=b"x"), 404, "not_found")
+
+
+def test_a_failing_database_is_one_line_however_many_devices_meet_it(caplog, monkeypatch):
+    """They send again and again: a line for each request would fill the disk during an outage."""
+    line = SeldomLine(logging.getLogger("common.problems"), logging.ERROR)
+    monkeypatch.setattr("common.problems.database_failed", line)
+    for _ in range(100):
+        assert exception_handler(OperationalError("down"), {}).status_code == 503
+    assert caplog.messages == ["The database failed: OperationalError('down')"]
+
+
+async def test_a_failing_channel_layer_is_one_line_however_many_alerts_meet_it(caplog, monkeypatch):
+    line = SeldomLine(logging.getLogger("alerts.broadcast"), logging.ERROR)
+    monkeypatch.setattr("alerts.broadcast.not_broadcast", line)
+    monkeypatch.setattr("alerts.broadcast.get_channel_layer", lambda: None)
+    for pk in range(100):
+        await broadcast([SimpleNamespace(pk=pk)])
+    assert len(caplog.messages) == 1
+    assert "Traceback" not in caplog.text
 
 
 def test_whoever_asks_for_json_gets_the_problem_anywhere(server):
