@@ -70,8 +70,8 @@ class Writer:
         """Return once `batch` is committed. Its alerts are broadcast, whether or not its request still waits here.
 
         Raises InvalidDeviceKey or ModuleDisabled if the batch was refused after all, IdempotencyKeyReused or
-        StoredInPart if another batch has its identity, UnstorableBatch, Overloaded, and the database's error if it does
-        not answer, at the latest after `STORE_SECONDS`.
+        StoredInPart if a stored batch has its identity but other bytes or fewer events, UnstorableBatch, Overloaded,
+        and the database's error if it does not answer, at the latest after `STORE_SECONDS`.
         """
         self._start()
         loop = asyncio.get_running_loop()
