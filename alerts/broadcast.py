@@ -9,8 +9,9 @@ from channels.layers import BaseChannelLayer, get_channel_layer
 from alerts.models import SecurityAlert
 from alerts.new_alert import NewAlert
 from alerts.representation import represent
+from common.seldom import SeldomLine
 
-logger = logging.getLogger(__name__)
+not_broadcast = SeldomLine(logging.getLogger(__name__), logging.ERROR)
 
 GROUP = "alerts"  # its members are the processes with open sockets (`alerts.hub`)
 EVENT_TYPE = "alerts.stored"  # Channels' convention; nothing dispatches on it, because the hub reads its channel itself
@@ -26,8 +27,8 @@ async def broadcast(alerts: list[NewAlert]) -> None:
     layer = cast("BaseChannelLayer", get_channel_layer())  # settings always have one
     try:
         await layer.group_send(GROUP, {"type": EVENT_TYPE, "frames": [frame_of(alert) for alert in alerts]})
-    except Exception:  # each layer has its own exceptions, and none of them may reach the device
-        logger.exception("Alerts %s to %s not broadcast", alerts[0].pk, alerts[-1].pk)
+    except Exception as error:  # noqa: BLE001  each layer has its own exceptions, and none may reach the device
+        not_broadcast.write("Alerts %s to %s not broadcast: %r", alerts[0].pk, alerts[-1].pk, error)
 
 
 def frame_of(alert: SecurityAlert | NewAlert) -> Frame:

@@ -4,7 +4,7 @@ from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_safe
 
 from alerts.models import SecurityAlert, SecurityAlertQuerySet, Severity
 from alerts.representation import represent
@@ -14,7 +14,7 @@ RECENT_ALERTS = 200
 SEARCHED_ALERTS = 5000  # newest ones, searched for open critical alerts; the admin has the older ones
 
 
-@require_GET
+@require_safe
 @login_required
 @never_cache
 def live_alerts(request: HttpRequest) -> HttpResponse:

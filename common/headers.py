@@ -2,6 +2,7 @@
 
 import re
 import socket
+from ipaddress import IPv6Network, ip_address
 from typing import Any
 
 from rest_framework.exceptions import APIException
@@ -39,6 +40,17 @@ def source_address(headers: Headers) -> str | None:
         return normalize_address(headers.get("REMOTE_ADDR", ""))
     except ValueError:
         return None
+
+
+def network_of(headers: Headers) -> str:
+    """What limits count a request for: its address; of IPv6 the first 64 bits, because a client can choose the rest."""
+    try:
+        parsed = ip_address(headers.get("REMOTE_ADDR", "").partition("%")[0])
+    except ValueError:
+        return "0.0.0.0"  # noqa: S104  a proxy that says "unknown"
+    if parsed.version == 6 and parsed.ipv4_mapped:
+        return str(parsed.ipv4_mapped)
+    return str(IPv6Network((parsed.packed, 64), strict=False).network_address) if parsed.version == 6 else str(parsed)
 
 
 def normalize_address(text: str) -> str:

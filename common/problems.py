@@ -16,7 +16,9 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.views.defaults import bad_request
 from rest_framework import exceptions
 
-logger = logging.getLogger(__name__)
+from common.seldom import SeldomLine
+
+database_failed = SeldomLine(logging.getLogger(__name__), logging.ERROR)
 
 CONTENT_TYPE = "application/problem+json"
 API_PREFIXES = ("/v1/", "/api/")
@@ -27,8 +29,31 @@ class StorageUnavailable(exceptions.APIException):
 
     status_code = 503
     default_code = "storage_unavailable"
-    default_detail = "Nothing could be stored at the moment, and nothing was kept. Send the same bytes again."
+    # A commit whose answer was lost may have stored it.
+    default_detail = "The database did not answer as it should. Send the same bytes again: nothing is stored twice."
     wait = 5  # seconds: long enough for a database to fail over, short enough for an alert
+
+
+RENAMED = {413: "Content Too Large", 422: "Unprocessable Content"}  # Python before 3.13 has their older names
+
+
+def title_of(status: int) -> str:
+    """What RFC 9110 calls a status."""
+    return RENAMED.get(status) or HTTPStatus(status).phrase
+
+
+def problem_body(status: int, code: str, detail: str, errors: list[dict[str, object]] | None = None) -> str:
+    """An error as JSON; `errors` names the bad events of a batch."""
+    body: dict[str, object] = {
+        "type": "about:blank",
+        "title": title_of(status),
+        "status": status,
+        "code": code,
+        "detail": detail,
+    }
+    if errors is not None:
+        body["errors"] = errors
+    return json.dumps(body)
 
 
 def problem(
@@ -38,17 +63,9 @@ def problem(
     errors: list[dict[str, object]] | None = None,
     headers: dict[str, str] | None = None,
 ) -> HttpResponse:
-    """An error as a response; `errors` names the bad events of a batch."""
-    body: dict[str, object] = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "code": code,
-        "detail": detail,
-    }
-    if errors is not None:
-        body["errors"] = errors
-    return HttpResponse(json.dumps(body), status=status, content_type=CONTENT_TYPE, headers=headers)
+    """An error as a response."""
+    body = problem_body(status, code, detail, errors)
+    return HttpResponse(body, status=status, content_type=CONTENT_TYPE, headers=headers)
 
 
 def shape_errors(
@@ -72,7 +89,7 @@ def exception_handler(exc: Exception, context: dict[str, object]) -> HttpRespons
         exc = exceptions.PermissionDenied()
     elif isinstance(exc, DatabaseError | InterfaceError):
         # Whatever the reason, such as a full disk or a table being migrated, the client's bytes are not to blame.
-        logger.error("The database failed: %r", exc)
+        database_failed.write("The database failed: %r", exc)
         exc = StorageUnavailable()
     if not isinstance(exc, exceptions.APIException):
         return None
@@ -110,7 +127,7 @@ class ProblemDetailsMiddleware:
         if response.status_code < 400 or response.get("Content-Type") == CONTENT_TYPE or not is_api(request):
             return response
         status = response.status_code
-        code = HTTPStatus(status).phrase.lower().replace(" ", "_")
+        code = title_of(status).lower().replace(" ", "_")
         kept = {name: value for name, value in response.items() if name not in ("Content-Type", "Content-Length")}
         return problem(status, code, DETAILS.get(status, HTTPStatus(status).description), headers=kept)
 

@@ -44,22 +44,25 @@ def behind() -> list[str]:
         return [table for (table,) in cursor.fetchall()]
 
 
-def set_forward(tables: Collection[str] | None = None) -> list[str]:
-    """Set forward the sequences of `tables`, or of all tables, that are behind. Logs and returns their tables' names.
+def set_forward(among: Collection[str] = ()) -> list[str]:
+    """Set the sequences of the tables `among`, by default of all, forward if they are behind.
 
-    Raises the database's error.
+    Logs and returns the names of their tables. Databases other than PostgreSQL have no sequences.
     """
-    done = []
+    if connection.vendor != "postgresql":
+        return []
+    tables = []
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
         for each in _owned(cursor):
-            if tables is None or each["table"] in tables:
-                cursor.execute(SET_FORWARD.format(**each))
-                if cursor.fetchone():
-                    done.append(each["table"])
-    if done:
-        logger.error("The sequence was behind the table, and was set forward: %s", ", ".join(done))
-    return done
+            if among and each["table"] not in among:
+                continue
+            cursor.execute(SET_FORWARD.format(**each))
+            if cursor.fetchone():
+                tables.append(each["table"])
+    if tables:
+        logger.error("The sequence was behind the table, and was set forward: %s", ", ".join(tables))
+    return tables
 
 
 def is_taken_id(error: IntegrityError) -> bool:

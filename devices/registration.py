@@ -15,6 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from common import sequences
 from common.headers import Headers, InvalidIdempotencyKey, idempotency_key, source_address
 from common.problems import shape_errors
 from common.text import printable
@@ -119,8 +120,13 @@ class RegisterView(APIView):
         if not serializer.is_valid():
             raise InvalidRegistration(cast("dict[str, list[ErrorDetail]]", serializer.errors))
         given = {field: value or "" for field, value in serializer.validated_data.items()}
-        with self.time_limit.transaction():
-            device, plaintext = register(key, secret, self.arrived_at, **given)
+        try:
+            with self.time_limit.transaction():
+                device, plaintext = register(key, secret, self.arrived_at, **given)
+        except IntegrityError as error:  # answered 503; the repeat must not meet the next id that is taken
+            if sequences.is_taken_id(error):
+                sequences.set_forward()
+            raise
         number = device.registration_repeats
         what = f"repeated its registration ({number} of {MAX_REPEATS})" if number else "registered"
         source = source_address(request.META) or "an unknown address"
@@ -167,7 +173,7 @@ def register(
     except IntegrityError as error:
         if Device.objects.filter(tenant=key.tenant, name=name).exists():
             raise DeviceNameTaken from error
-        raise  # such as an id that is taken because the sequence is behind its table: the device should retry
+        raise  # such as an id that is taken because the sequence is behind its table
     return device, DeviceKey.objects.issue(device)[1]
 
 

@@ -7,6 +7,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.db.models import QuerySet
+from django.db.models.functions import Length
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
@@ -51,7 +52,9 @@ class RejectedBatchAdmin(SentByDevices):
     actions_detail = ("send_again", "download")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
-        return super().get_queryset(request).filter(received_at__gte=oldest_kept(timezone.now()))
+        """A list reads no body: one may be megabytes."""
+        kept = super().get_queryset(request).filter(received_at__gte=oldest_kept(timezone.now()))
+        return kept.defer("body", "errors").annotate(kept_bytes=Length("body"))
 
     def has_view_permission(self, request: HttpRequest, obj: RejectedBatch | None = None) -> bool:
         return request.user.has_perm("ingest.view_rejectedbatch") or self.has_send_permission(request)
@@ -113,11 +116,10 @@ class RejectedBatchAdmin(SentByDevices):
         return exact(rejected.first_received_at)
 
     @admin.display(description="size", ordering="byte_count")
-    def size(self, rejected: RejectedBatch) -> str:
+    def size(self, rejected: Any) -> str:
         size = filesizeformat(rejected.byte_count)
-        return (
-            size if rejected.is_whole or not rejected.body else f"{size}, of which {len(rejected.body)} bytes are kept"
-        )
+        is_cut = 0 < rejected.kept_bytes < rejected.byte_count
+        return f"{size}, of which {rejected.kept_bytes} bytes are kept" if is_cut else size
 
     @admin.display(description="errors")
     def named_errors(self, rejected: RejectedBatch) -> SafeString | str:

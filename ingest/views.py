@@ -10,7 +10,7 @@ from rest_framework.exceptions import APIException, MethodNotAllowed
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from common.headers import InvalidIdempotencyKey, idempotency_key, source_address
+from common.headers import InvalidIdempotencyKey, idempotency_key, network_of, source_address
 from devices.authentication import DeviceKeyAuthentication, InvalidDeviceKey
 from devices.models import DeviceKey
 from ingest.backlog import BATCH_OVERHEAD_BYTES, Reservation
@@ -113,7 +113,7 @@ class IngestView(APIView):
         return key
 
     async def _authenticate(self) -> DeviceKey:
-        source = source_address(self.request.META) or ""
+        source = network_of(self.request.META)
         try:
             await run_key_query(source, self.perform_authentication, self.request)
         except InvalidDeviceKey:

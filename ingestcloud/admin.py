@@ -12,7 +12,7 @@ from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import InvalidPage
-from django.db.models import Count, ForeignObjectRel, Model, ProtectedError, Q, Sum
+from django.db.models import Count, ForeignObjectRel, Max, Model, ProtectedError, Q, Sum
 from django.db.models.signals import pre_delete
 from django.dispatch import receiver
 from django.http import Http404, HttpRequest, HttpResponse
@@ -24,7 +24,7 @@ from unfold.sites import UnfoldAdminSite
 from alerts.admin import SecurityAlertAdmin
 from alerts.models import SecurityAlert, Severity, Status
 from devices.models import ONLINE_WITHIN, Device, DeviceKey
-from ingest.models import IngestBatch, RefusedKeyCount, RejectedBatch
+from ingest.models import RefusedKeyCount, RejectedBatch
 from ingest.rejections import oldest_kept
 from ingestcloud.admin_theme import is_superuser, may_look_at
 from ingestcloud.login import source_of
@@ -171,9 +171,9 @@ def expiring_keys(request: HttpRequest) -> Figure:
 
 
 def last_batch(request: HttpRequest) -> Figure:
-    batches = IngestBatch.objects.for_user(request.user).order_by("-pk")
-    received_at = batches.values_list("received_at", flat=True).first()
-    return Figure("Last batch", ago(received_at), reverse("admin:ingest_ingestbatch_changelist"))
+    """As the devices noted it, to the minute: no index leads to the newest batch of a tenant."""
+    last = Device.objects.for_user(request.user).aggregate(last=Max("last_seen_at"))["last"]
+    return Figure("Last batch", ago(last), reverse("admin:ingest_ingestbatch_changelist"))
 
 
 def rejected_batches(request: HttpRequest) -> Figure:

@@ -1,9 +1,8 @@
 """What a connection may send, how long it may take, and the answers to a connection that exceeds it."""
 
-import json
 from http import HTTPStatus
 
-from common.problems import CONTENT_TYPE
+from common.problems import CONTENT_TYPE, problem_body
 
 HEAD_BYTES = 64 * 1024  # for a request's line and headers; and as much again for trailers and the framing of its body
 MAX_HEADERS = 128  # each costs far more to handle than to send
@@ -17,9 +16,7 @@ STALLED_SECONDS = 30.0  # how long a client may read nothing of its answer
 
 def _problem(status: HTTPStatus, code: str, detail: str) -> bytes:
     """A whole response, after which the connection is closed."""
-    body = json.dumps(
-        {"type": "about:blank", "title": status.phrase, "status": status, "code": code, "detail": detail}
-    ).encode()
+    body = problem_body(status, code, detail).encode()
     retry = "retry-after: 5\r\n" if status == HTTPStatus.SERVICE_UNAVAILABLE else ""
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: {CONTENT_TYPE}\r\n"

@@ -5,7 +5,6 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from ipaddress import IPv6Network, ip_address
 from typing import Any
 
 import axes.signals  # noqa: F401  its receivers must run before ours, which log whether the user is locked out
@@ -25,6 +24,7 @@ from django.shortcuts import render
 from django.urls import reverse_lazy
 from unfold.forms import AuthenticationForm as UnfoldAuthenticationForm
 
+from common import headers
 from common.buckets import Buckets
 from common.seldom import SeldomLine
 from tenants.isolation import LOGIN_PATHS
@@ -158,15 +158,8 @@ class PasswordMiddleware:
 
 
 def network_of(request: HttpRequest) -> str:
-    """The client's address; of IPv6 the first 64 bits, because a client can choose the rest."""
-    address = request.META.get("REMOTE_ADDR", "")
-    try:
-        parsed = ip_address(address.partition("%")[0])
-    except ValueError:
-        return "0.0.0.0"  # noqa: S104  a proxy that says "unknown"
-    if parsed.version == 6 and parsed.ipv4_mapped:
-        return str(parsed.ipv4_mapped)
-    return str(IPv6Network((parsed.packed, 64), strict=False).network_address) if parsed.version == 6 else str(parsed)
+    """The address that django-axes and our own limit count logins for."""
+    return headers.network_of(request.META)
 
 
 def locked_out(request: HttpRequest, response: HttpResponse | None, credentials: dict[str, Any]) -> HttpResponse:

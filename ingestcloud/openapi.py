@@ -152,7 +152,7 @@ extend_schema_view(
             _415="The content type or the encoding is not supported.",
             _422="The Idempotency-Key was used for another body.",
             _429="The device is over its event limit. Send the same bytes again later.",
-            _503="Nothing could be stored. Send the same bytes again later.",
+            _503="The server or its database is busy or down. Send the same bytes again later.",
         ),
     )
 )(IngestView)

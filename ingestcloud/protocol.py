@@ -77,7 +77,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self.head_since = self.loop.time()
         if not guard_of(self.loop).admit(self):
-            transport.write(TOO_MANY)
+            transport.write(self._dated(TOO_MANY))
             transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -246,13 +246,18 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             is_first = cycle is self.answering and not cycle.response_started
         if is_first and answer:
-            self.transport.write(answer)
+            self.transport.write(self._dated(answer))
             self.linger()
         elif answer and self.in_head:
             self.parser, self.is_finishing = None, True  # type: ignore[assignment]
             cycle.keep_alive = False  # the newest request: the connection is closed after its answer
         else:
             self.transport.close()
+
+    def _dated(self, answer: bytes) -> bytes:
+        """`answer` with what the server adds to every response: Date (RFC 9110, section 6.6.1)."""
+        line, rest = answer.split(b"\r\n", 1)
+        return b"\r\n".join([line, *(b"%s: %s" % header for header in self.server_state.default_headers), rest])
 
     def linger(self) -> None:
         """Send nothing more, discard what arrives, and close after LINGER_SECONDS unless the client closes first."""

@@ -1,11 +1,14 @@
 """The admin: its lists, its front page, and the pages of tenants, devices and alerts."""
 
+import itertools
 import re
 from datetime import timedelta
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
@@ -70,6 +73,18 @@ def test_the_front_page_shows_current_figures_and_alerts(admin_client, device_ke
     assert len(rows_shown(admin_client.get(figures["Open alerts, high or critical"].url))) == 1
 
 
+def test_the_front_page_looks_for_no_batch(admin_client, store):
+    """That of a tenant whose devices are silent may be far back, behind the batches of all others."""
+    store()
+    with CaptureQueriesContext(connection) as queries:
+        figures = {f.title: f.value for f in admin_client.get(reverse("admin:index")).context["figures"]}
+    assert figures["Last batch"] == "never"  # by the devices: none has sent one
+    assert not [query for query in queries if "ingest_batches" in query["sql"]]
+    Device.objects.update(last_seen_at=timezone.now() - timedelta(hours=2))
+    figures = {f.title: f.value for f in admin_client.get(reverse("admin:index")).context["figures"]}
+    assert "2\xa0hours ago" in figures["Last batch"]
+
+
 def test_the_front_page_shows_only_what_the_user_may_view(staff):
     response = staff().get(reverse("admin:index"))
     assert response.context["figures"] == []
@@ -83,6 +98,21 @@ def test_tenants_and_devices_cannot_be_deleted(admin_client, device_key):
     for row in (device_key.device, device_key.device.tenant):
         assert admin_client.post(page_of(row).replace("/change/", "/delete/"), {"post": "yes"}).status_code == 403
     assert Device.objects.exists()
+
+
+def test_a_tenant_asks_one_question_for_each_member(admin_client, tenant, django_assert_max_num_queries):
+    """For the name that its field shows, which is Django's way."""
+
+    def add_members(count: int) -> None:
+        tenant.members.add(*(User.objects.create_user(f"member-{next(numbers)}") for _ in range(count)))
+
+    numbers = itertools.count()
+    add_members(1)
+    with CaptureQueriesContext(connection) as few:
+        admin_client.get(page_of(tenant))
+    add_members(10)
+    with django_assert_max_num_queries(len(few) + 10):
+        assert "member-10" in admin_client.get(page_of(tenant)).text
 
 
 def test_tenants_can_be_found_by_module(admin_client, make_tenant):

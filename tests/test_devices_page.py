@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 from rest_framework.exceptions import APIException, MethodNotAllowed, NotFound
 
-from common.problems import StorageUnavailable
+from common.problems import StorageUnavailable, problem_body
 from devices.authentication import InvalidDeviceKey
 from ingest import errors, fields
 from ingest.models import IngestBatch, IngestEvent
@@ -135,6 +135,19 @@ class TestCodes:
         for file in (ROOT / "ingest").glob("*.py"):  # codes given where the exception is raised
             codes |= set(re.findall(r"""\bcode=["'](\w+)["']""", file.read_text()))
         assert {"malformed_body", "not_an_array", "too_many_events"} <= codes
+        assert [code for code in sorted(codes) if f"`{code}`" not in PAGE] == []
+
+    @pytest.mark.parametrize(("status", "title"), [(413, "Content Too Large"), (422, "Unprocessable Content")])
+    def test_their_titles_are_those_of_rfc_9110(self, status, title):
+        """Whichever names Python has (RFC 9457, section 4.2.1)."""
+        assert json.loads(problem_body(status, "x", "x"))["title"] == title
+
+    @pytest.mark.parametrize("name", ["bounds", "pages"])
+    def test_those_of_connections_and_of_bodies(self, name):
+        """Given before anything of ours runs that knows a device."""
+        text = (ROOT / "ingestcloud" / f"{name}.py").read_text()
+        codes = set(re.findall(r"""(?:HTTPStatus\.\w+|\(\s*\d{3}),\s*"(\w+)\"""", text))
+        assert len(codes) >= 4
         assert [code for code in sorted(codes) if f"`{code}`" not in PAGE] == []
 
     def test_codes_of_events(self):

@@ -1,8 +1,15 @@
 """Every error has the same format for API clients, and is a page for people."""
 
+import logging
+from types import SimpleNamespace
+
 import httpx
 import pytest
+from django.db import OperationalError
 
+from alerts.broadcast import broadcast
+from common.problems import exception_handler
+from common.seldom import SeldomLine
 from tests.support.assertions import assert_problem
 from tests.support.events import log
 
@@ -13,6 +20,25 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def test_an_unknown_api_address_is_a_404_problem(server, path):
     assert_problem(httpx.get(server.url + path), 404, "not_found")
     assert_problem(httpx.post(server.url + path, content=b"x"), 404, "not_found")
+
+
+def test_a_failing_database_is_one_line_however_many_devices_meet_it(caplog, monkeypatch):
+    """They send again and again: a line for each request would fill the disk during an outage."""
+    line = SeldomLine(logging.getLogger("common.problems"), logging.ERROR)
+    monkeypatch.setattr("common.problems.database_failed", line)
+    for _ in range(100):
+        assert exception_handler(OperationalError("down"), {}).status_code == 503
+    assert caplog.messages == ["The database failed: OperationalError('down')"]
+
+
+async def test_a_failing_channel_layer_is_one_line_however_many_alerts_meet_it(caplog, monkeypatch):
+    line = SeldomLine(logging.getLogger("alerts.broadcast"), logging.ERROR)
+    monkeypatch.setattr("alerts.broadcast.not_broadcast", line)
+    monkeypatch.setattr("alerts.broadcast.get_channel_layer", lambda: None)
+    for pk in range(100):
+        await broadcast([SimpleNamespace(pk=pk)])
+    assert len(caplog.messages) == 1
+    assert "Traceback" not in caplog.text
 
 
 def test_a_client_that_asks_for_json_gets_a_problem_at_any_address(server):
@@ -28,6 +54,12 @@ def test_an_unsupported_method_is_a_405_problem(server):
     response = httpx.options(f"{server.url}/healthz", headers={"Accept": "application/json"})
     assert_problem(response, 405, "method_not_allowed")
     assert response.headers["Allow"] == "GET, HEAD"
+
+
+@pytest.mark.parametrize("path", ["/", "/login/", "/alerts/", "/admin/", "/healthz", "/readyz", "/api/schema"])
+def test_whatever_is_got_has_a_head(admin_client, path):
+    """RFC 9110, section 9.1: every server supports GET and HEAD."""
+    assert admin_client.head(path).status_code == admin_client.get(path).status_code < 400
 
 
 def test_a_wrong_host_is_a_400_problem(server):

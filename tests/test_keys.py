@@ -7,8 +7,11 @@ import pytest
 from django.utils import timezone
 
 from devices.models import DeviceKey
+from ingest.handler import StreamedRequest
 from ingest.models import IngestBatch, RefusedKeyCount
-from ingest.refused_keys import add_to_hour
+from ingest.queries import wrong_keys
+from ingest.refused_keys import add_to_hour, refused_keys
+from ingest.views import IngestView
 from tests.support.assertions import assert_problem
 from tests.support.events import event, log
 
@@ -40,6 +43,23 @@ def test_every_refused_key_gets_the_same_answer(server, make_key):
         answers.add(response.content)
     assert len(answers) == 1
     assert not IngestBatch.objects.exists()
+
+
+async def test_wrong_keys_count_for_all_addresses_of_a_network():
+    """A client may choose from 2**64 of IPv6."""
+    for number in range(60):
+        headers = [(b"x-device-key", b"dvc_%043d" % number)]
+        scope = {"method": "POST", "path": "/v1/ingest", "headers": headers, "client": (f"2001:db8::{number}", 1)}
+        answer = await IngestView().answer(StreamedRequest(scope, receive_nothing))
+        assert answer.status_code == 401
+    assert wrong_keys.is_empty("2001:db8::")
+    assert not wrong_keys.is_empty("2001:db8:0:1::")
+    wrong_keys.clear()
+    await refused_keys.write()
+
+
+async def receive_nothing() -> dict:
+    raise AssertionError("the body was read")
 
 
 def test_the_key_is_checked_before_anything_else(server):

@@ -2,6 +2,7 @@
 
 import re
 import socket
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -264,6 +265,21 @@ def test_buckets_are_discarded_before_they_fill_the_memory():
         assert buckets.take(str(number)) == 0
         assert len(buckets._buckets) <= 100
     assert buckets.take("999") == 1
+
+
+def test_buckets_are_forgotten_while_other_threads_take_from_them():
+    """Each page has a thread of its own."""
+    buckets, usual = Buckets(rate=1, burst=1, most=50), sys.getswitchinterval()
+
+    def take(thread: int) -> set[int]:
+        return {buckets.take(f"{thread}, {number}") for number in range(10_000)}
+
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            assert set().union(*threads.map(take, range(8))) == {0}
+    finally:
+        sys.setswitchinterval(usual)
 
 
 @pytest.mark.parametrize(

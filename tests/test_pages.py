@@ -18,7 +18,7 @@ from axes.models import AccessAttempt
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser, User
 from django.contrib.sessions.models import Session
-from django.db import InternalError, OperationalError, connection
+from django.db import InternalError, OperationalError, connection, transaction
 from django.http import HttpResponse, StreamingHttpResponse
 from django.shortcuts import render
 from django.template.response import TemplateResponse
@@ -308,6 +308,24 @@ def test_every_sequence_of_the_schema_is_checked(client, tenant):
     assert answer.json()["database"] == "the sequence is behind the table: axes_accessattempt"
     assert sequences.set_forward() == ["axes_accessattempt"]
     assert sequences.set_forward() == sequences.behind() == []
+
+
+@servers_only
+def test_those_who_set_a_sequence_forward_take_turns():
+    """The slower of two would set it back, to ids that it has given since."""
+
+    def set_forward() -> None:
+        try:
+            with transaction.atomic(), connection.cursor() as cursor:
+                cursor.execute("SET LOCAL lock_timeout = '200ms'")
+                sequences.set_forward()
+        finally:
+            connection.close()
+
+    with transaction.atomic(), connection.cursor() as cursor, ThreadPoolExecutor() as threads:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [sequences.LOCK])
+        with pytest.raises(OperationalError, match="lock timeout"):
+            threads.submit(set_forward).result()
 
 
 @pytest.mark.parametrize("url", ["/login/", "/admin/login/"])

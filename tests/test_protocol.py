@@ -106,7 +106,7 @@ class TestHeads:
         server = start_server()  # another test may have used up the one line that is logged in ten seconds
         for _ in range(50):
             answer_head, _, body = exchange(server, b"hello\r\n\r\n").partition(b"\r\n\r\n")
-            assert answer_head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+            assert answer_head.startswith(b"HTTP/1.1 400 Bad Request\r\ndate: ")
             assert b"content-type: application/problem+json" in answer_head
             assert b"x-content-type-options: nosniff" in answer_head
             assert json.loads(body)["code"] == "invalid_request"

@@ -6,11 +6,13 @@ from datetime import timedelta
 import httpx
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.utils import timezone
 
 from devices.models import Device, ProvisioningKey
 from tests.support.assertions import assert_problem
 from tests.support.events import log
+from tests.support.servers import servers_only
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -128,6 +130,20 @@ def test_a_name_that_is_taken_does_not_use_up_the_key(register, issue, make_key,
     assert key.use_count == 0
     other = make_tenant()
     assert register(issue(tenant=other)[1]).json()["tenant_id"] == other.pk
+
+
+@servers_only
+@pytest.mark.parametrize("table", ["devices", "device_keys"])
+def test_an_id_that_is_taken_is_503_once(register, issue, make_key, table):
+    for _ in range(3):
+        make_key()
+    key, plaintext = issue()
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT setval('{table}_id_seq', min(id)) FROM {table}")
+    assert_problem(register(plaintext), 503, "storage_unavailable")
+    assert register(plaintext).status_code == 201
+    key.refresh_from_db()
+    assert key.use_count == 1
 
 
 def test_the_limit_holds_for_devices_that_register_at_the_same_time(start_server, register, issue, server):

@@ -12,6 +12,7 @@ from django.contrib.auth.models import Permission, User
 from django.core.management import call_command
 from django.db import connection, transaction
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
@@ -110,6 +111,17 @@ def test_the_newest_few_of_each_device_are_kept_up_to_a_size_limit(start_server,
     assert "Send it again" not in text
     assert admin.post(page_of(of_first[0], "send_again")).status_code == 302
     assert of_first.count() == 3
+
+
+def test_a_list_reads_no_body(server, key, admin, kept):
+    """Fifty of them may be hundreds of megabytes."""
+    server.post(key, content=b"[{")
+    kept(1)
+    with CaptureQueriesContext(connection) as queries:
+        text = admin.get(reverse("admin:ingest_rejectedbatch_changelist")).text
+    assert "2 bytes" in text.replace("\xa0", " ")
+    read = [query["sql"].partition(" FROM ")[0].replace('LENGTH("rejected_batches"."body")', "") for query in queries]
+    assert [sql for sql in read if '"rejected_batches"."body"' in sql] == []
 
 
 def test_a_rejected_batch_is_gone_after_a_day(server, key, admin, kept):

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from datetime import timedelta
 
 import httpx
 import pytest
@@ -15,8 +16,9 @@ from django.db.models import Model, ProtectedError
 from django.http import HttpResponse
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
-from devices.models import Device
+from devices.models import Device, DeviceKey
 from tenants.models import Tenant
 from tests.support.live import HTTP
 from tests.support.servers import servers_only
@@ -132,6 +134,17 @@ def test_a_device_name_that_another_request_takes_at_the_same_time_is_a_form_err
     answer = post_meanwhile(somebody, reverse("admin:devices_device_add"), form, Device(tenant=tenant, name="press-07"))
     assert (answer.status_code, "already exists" in answer.text) == (200, True)
     assert Device.objects.filter(name="press-07").count() == 1
+
+
+@servers_only
+def test_a_key_that_another_request_revokes_at_the_same_moment(somebody):
+    device = Device.objects.create(tenant=Tenant.objects.get(), name="press-08")
+    key, _ = DeviceKey.objects.issue(device)
+    key.revoked_at = timezone.now() - timedelta(seconds=1)
+    form = {"action": "revoke_selected", "_selected_action": [key.pk]}
+    post_meanwhile(somebody, reverse("admin:devices_devicekey_changelist"), form, key)
+    assert DeviceKey.objects.get(pk=key.pk).revoked_at == key.revoked_at
+    assert not LogEntry.objects.filter(change_message="Revoked.").exists()
 
 
 def test_a_device_cannot_get_the_name_of_another(somebody):

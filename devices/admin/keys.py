@@ -100,15 +100,17 @@ class KeyAdmin(TenantScoped):
 
     @admin.action(description="Revoke the selected keys", permissions=["revoke"])
     def revoke_selected(self, request: HttpRequest, queryset: QuerySet) -> None:
-        keys = list(queryset.filter(revoked_at=None))
-        for key in keys:
-            self.revoke_key(request, key)
+        with transaction.atomic():
+            # Locked: a key that another person revokes at the same moment keeps the time that they revoked it.
+            keys = list(queryset.filter(revoked_at=None).select_for_update(of=("self",)))
+            for key in keys:
+                self.revoke_key(request, key)
         self.message_user(request, f"{len(keys)} {self.opts.verbose_name_plural} revoked.", messages.SUCCESS)
 
     def revoke_key(self, request: HttpRequest, key: AnyKey) -> None:
-        with transaction.atomic():
-            key.revoke()
-            log_key(request, key, CHANGE, "Revoked")
+        """Needs an open transaction, in which the row of `key` is locked."""
+        key.revoke()
+        log_key(request, key, CHANGE, "Revoked")
 
     @action(description="Revoke", url_path="revoke", icon="block", variant=ActionVariant.DANGER, permissions=["revoke"])
     def revoke(self, request: HttpRequest, object_id: str) -> HttpResponse:

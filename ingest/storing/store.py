@@ -77,8 +77,7 @@ def repair_sequences() -> None:
 
     SQLite never gives an id that is taken. Raises the database's error.
     """
-    if connection.vendor == "postgresql":
-        sequences.set_forward(TABLES)
+    sequences.set_forward(TABLES)
 
 
 def _missing(left_out: dict[int, Batch]) -> dict[int, Exception]:

@@ -50,6 +50,9 @@ class MembershipInline(TabularInline):
     autocomplete_fields = ("user",)
     verbose_name_plural = "members"
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        return super().get_queryset(request).select_related("tenant", "user")  # the heading of a row names both
+
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.is_superuser
 
