@@ -58,7 +58,7 @@ serve: $(VENV)/.runtime ## the production server, from the environment (docs/ope
 test: $(VENV)/.dev ## all tests, on PostgreSQL and Redis, then embedded; or on DATABASE_URL and REDIS_URL (ARGS=…)
 	TEST_STACK=servers $(BIN)/python -m pytest $(TEST_WORKERS) $(ARGS)
 	@if [ -n "$$DATABASE_URL" ] && [ -n "$$REDIS_URL" ]; then exit; fi; set -x; \
-		TEST_STACK=embedded $(BIN)/python -m pytest $(TEST_WORKERS) $(ARGS)
+		TEST_STACK=embedded $(BIN)/python -m pytest $(TEST_WORKERS) -m "not once" $(ARGS)
 
 .PHONY: quick
 quick: $(VENV)/.dev ## the tests that need no server and no browser, in half a minute (ARGS=…)
@@ -69,7 +69,7 @@ quick: $(VENV)/.dev ## the tests that need no server and no browser, in half a m
 coverage: $(VENV)/.dev ## all tests, then the lines of our code that no test runs
 	$(BIN)/coverage erase
 	TEST_STACK=servers $(BIN)/python -m pytest $(TEST_WORKERS) --cov --cov-report= $(ARGS)
-	TEST_STACK=embedded $(BIN)/python -m pytest $(TEST_WORKERS) --cov --cov-append --cov-report= $(ARGS)
+	TEST_STACK=embedded $(BIN)/python -m pytest $(TEST_WORKERS) -m "not once" --cov --cov-append --cov-report= $(ARGS)
 	$(BIN)/coverage report
 
 .PHONY: torture

@@ -27,11 +27,12 @@ from ingestcloud.login import logins
 from tenants.models import Tenant
 from tests.support.fake_site import Site
 from tests.support.live import ROOT, Server
+from tests.support.raw_requests import AlteredServer
 
 counter = itertools.count(1)
 
 # The markers of a test, by the fixtures that it uses; tests of outages and of real clients set theirs themselves.
-MARKS = {"start_server": "server", "the_server": "server", "browser": "browser"}
+MARKS = {"start_server": "server", "the_server": "server", "altered_server": "server", "browser": "browser"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -113,6 +114,21 @@ def server(the_server, transactional_db):
     yield the_server
     _, traceback, text = the_server.log[printed:].partition("Traceback")
     assert not traceback, text[:5000]
+
+
+@pytest.fixture
+def altered_server(transactional_db, tmp_path):
+    """Starts servers that first run some code. A test that makes one print a traceback fails."""
+    servers = []
+
+    def start(alterations: str, **environment: str) -> Server:
+        servers.append(AlteredServer(tmp_path / "log", alterations, **environment))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+        assert "Traceback" not in server.log
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from tests.support.fake_site import BUSY, HANG_UP, problem
 from tests.support.live import free_port
 from tests.support.real_clients import CLIENTS, adapt, need, wait_for
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.real_client]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.real_client, pytest.mark.once]
 
 
 @contextmanager

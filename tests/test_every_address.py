@@ -15,7 +15,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from tests.support.fuzz import FUZZ
 from tests.support.side import Side
 
-pytestmark = [pytest.mark.exhaustive, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.exhaustive, pytest.mark.once, pytest.mark.django_db(transaction=True)]
 
 NAMES = [
     "q", "p", "o", "e", "all", "page", "s", "next", "format", "lang", "term", "app_label", "model_name", "field_name",

@@ -121,6 +121,7 @@ class Flooding(threading.Thread):
                     flood.socket.sendall(self.repeated)
 
 
+@pytest.mark.once
 @measures_waiting
 @pytest.mark.parametrize("count", [1, 10])
 @pytest.mark.parametrize("kind", FLOODS)
@@ -131,7 +132,7 @@ def test_a_flood_of_frames_does_not_delay_others(server, key, tenant, log_in, ki
     with Others(server, key) as others:
         for flood in floods:
             flood.start()
-        time.sleep(3)
+        time.sleep(1.5)
         for flood in floods:
             flood.ended.set()
     for flood in floods:
@@ -236,7 +237,7 @@ def test_handshakes_while_the_database_is_down_are_503_and_barely_logged(
                 return refusal.value.response.status_code
 
             with ThreadPoolExecutor(20) as pool:
-                assert set(pool.map(refused, range(40))) == {503}
+                assert set(pool.map(refused, range(20))) == {503}
         finally:
             cursor.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
     connection.close()

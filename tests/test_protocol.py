@@ -24,7 +24,6 @@ from tests.support.raw_requests import (
     GET_LOGIN,
     HANDSHAKE,
     POST,
-    AlteredServer,
     body_of,
     chunked_head,
     chunks_of,
@@ -35,26 +34,12 @@ from tests.support.raw_requests import (
     is_closed,
 )
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 
 LAST_CHUNK = b"0\r\n\r\n"
 CLOSE = b"Connection: close\r\n"
 LARGE_FILE = b"GET /static/rest_framework/css/bootstrap.min.css.map HTTP/1.1\r\nHost: localhost\r\n\r\n"
 ENDS_WITHIN = 25  # seconds; the last to end are those that send part of a head
-
-
-@pytest.fixture
-def altered_server(transactional_db, tmp_path):
-    servers = []
-
-    def start(alterations: str, **environment: str) -> Server:
-        servers.append(AlteredServer(tmp_path / "log", alterations, **environment))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.stop()
-        assert "Traceback" not in server.log
 
 
 def rss(server: Server) -> int:
@@ -166,7 +151,7 @@ def test_an_endless_request_holds_up_no_one_and_takes_no_memory(server, make_key
         connection.sendall(more)
 
     with Others(server, good) as others, ThreadPoolExecutor(40) as pool:
-        list(pool.map(lambda _: flood(server, 3, send), range(40)))
+        list(pool.map(lambda _: flood(server, 1.5, send), range(40)))
     assert others.answers == {204}
     assert max(others.waits) < 1
     assert rss(server) - before < 100 * 2**20
@@ -184,7 +169,8 @@ LATE = {
 
 @measures_waiting
 @pytest.mark.parametrize("pause", [0, 1])
-def test_a_body_that_is_still_incomplete_after_its_answer_ends_the_connection(server, make_key, pause):
+def test_a_body_that_is_still_incomplete_after_its_answer_ends_the_connection(altered_server, make_key, pause):
+    server = altered_server("import ingestcloud.bounds as b; b.LINGER_SECONDS, b.HEAD_SECONDS = 2, 4")
     (_, bad), (_, good) = make_key(), make_key()
     lines = [connect(server) for _ in LATE]
     with Others(server, good) as others, ThreadPoolExecutor(len(LATE)) as pool:
@@ -234,7 +220,7 @@ def test_a_client_that_never_reads_is_disconnected_but_a_slow_one_is_not(altered
         lines.append(line)
     slow, *silent = lines
     with Others(server, good) as others:
-        for _ in range(60):
+        for _ in range(40):
             time.sleep(0.2)
             assert slow.recv(65536)
         ports = {line.getsockname()[1] for line in silent}

@@ -18,7 +18,7 @@ from tests.support.fake_site import BUSY, Site, problem
 from tests.support.live import free_port
 from tests.support.real_clients import CLIENTS, THEIRS, adapt, examples, need, wait_for
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.real_client]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.real_client, pytest.mark.once]
 
 
 @pytest.fixture(params=[CLIENTS, THEIRS], ids=["ours", "theirs"])

@@ -13,7 +13,7 @@ from tests.support.events import log
 from tests.support.live import HTTP, ROOT, Server
 
 # For a test of waiting times: on a busy machine anybody may wait, but a defect makes the others wait every time.
-measures_waiting = pytest.mark.flaky(reruns=2)
+measures_waiting = pytest.mark.flaky(reruns=4, reruns_delay=1)
 
 
 class Others:
