@@ -87,7 +87,8 @@ class Role(models.TextChoices):
 class Membership(models.Model):
     """A user who sees the alerts of a tenant. Superusers see every tenant without one."""
 
-    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="memberships")
+    # Without an index of its own: that of the constraint begins with it.
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, db_index=False, related_name="memberships")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="memberships")
     role = models.CharField(max_length=16, choices=Role.choices, default=Role.ANALYST)
 
