@@ -6,7 +6,7 @@ from common.problems import CONTENT_TYPE, problem_body
 
 HEAD_BYTES = 64 * 1024  # for a request's line and headers; and as much again for trailers and the framing of its body
 MAX_HEADERS = 128  # each costs far more to handle than to send
-HEAD_SECONDS = 10.0  # for a head to arrive, from its first byte or from the opening of its connection
+HEAD_SECONDS = 10.0  # without a byte of a head, and for a head to arrive after its first byte
 SMALL_CHUNKS = 1000  # in a body, plus one for each CHUNK_BYTES of it
 CHUNK_BYTES = 64
 LATE_BYTES = 64 * 1024  # of a body that are still read after its answer, so that the connection can be kept

@@ -50,7 +50,7 @@ class AnswerTransport:
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """A connection. `head_since` is when the head now arriving began, None while there is none.
+    """A connection. `head_since` is when the head now arriving began, or the wait for one; None while there is neither.
 
     A lingering connection has no parser, has closed its sending side, and discards what it receives.
     """
@@ -103,7 +103,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self.in_head:
             self._receive_body(data)
             return
-        heads = self.heads
+        heads, is_first = self.heads, not self.head_bytes
         self.head_bytes += len(data)
         self._parse(data)
         if self.heads != heads:
@@ -112,7 +112,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._expect_body()
         elif self.head_bytes > HEAD_BYTES:  # all of it belongs to one head that is not whole yet
             self._end(TOO_LARGE)
-        elif self.head_since is None:
+        elif is_first:
             self.head_since = self.loop.time()
 
     def _expect_body(self) -> None:

@@ -93,6 +93,21 @@ def test_a_large_batch_in_one_write_is_not_taken_for_a_large_head(server, key):
             assert connection.recv(10_000).startswith(b"HTTP/1.1 204 ")
 
 
+def test_an_idle_connection_is_kept_for_a_while_and_then_closed(altered_server, key):
+    server = altered_server("import ingestcloud.bounds as b; b.HEAD_SECONDS = 3")
+    body = body_of(log())
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        for _ in range(2):
+            connection.sendall(head(key, len(body)) + body)
+            assert connection.recv(10_000).startswith(b"HTTP/1.1 204 ")
+            time.sleep(2)
+        connection.sendall(b"POST /v1")  # the time for a head begins with its first byte
+        time.sleep(2)
+        connection.sendall(head(key, len(body))[len(b"POST /v1") :] + body)
+        assert connection.recv(10_000).startswith(b"HTTP/1.1 204 ")
+        assert connection.recv(10_000) == b""
+
+
 @measures_waiting
 def test_a_client_that_sends_nothing_or_half_a_request_is_disconnected_and_holds_up_no_one(server, key):
     """Half a head, or half the body of a request for a page."""
