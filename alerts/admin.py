@@ -105,6 +105,11 @@ class SecurityAlertAdmin(BoundedAdmin):
         return format_html('<a class="text-link" href="{}">batch {}</a>', url, alert.batch_id)
 
     @admin.display(description="source → destination")
-    def route(self, alert: SecurityAlert) -> SafeString:
-        ends = (alert.source_ip or "?", alert.destination_ip or "?")
-        return format_html('<span class="whitespace-nowrap">{} →<br>{}</span>', *ends)
+    def route(self, alert: SecurityAlert) -> SafeString | str:
+        """In the words of the live page."""
+        if alert.source_ip and alert.destination_ip:
+            ends = (alert.source_ip, alert.destination_ip)
+            return format_html('<span class="whitespace-nowrap">{} →<br>{}</span>', *ends)
+        if alert.source_ip:
+            return f"from {alert.source_ip}"
+        return f"to {alert.destination_ip}" if alert.destination_ip else "-"

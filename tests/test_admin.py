@@ -203,6 +203,21 @@ def test_the_page_of_an_alert_links_to_its_batch(admin_client, make_alert):
     assert link in admin_client.get(page_of(alert)).text
 
 
+@pytest.mark.parametrize(
+    ("ends", "shown"),
+    [
+        ({"source_ip": "192.0.2.1", "destination_ip": "192.0.2.2"}, "192.0.2.1 →<br>192.0.2.2</span>"),
+        ({"source_ip": "192.0.2.1"}, ">from 192.0.2.1<"),
+        ({"destination_ip": "192.0.2.2"}, ">to 192.0.2.2<"),
+        ({}, ">-<"),
+    ],
+)
+def test_a_list_of_alerts_shows_the_addresses_that_there_are(admin_client, make_alert, ends, shown):
+    make_alert(**ends)
+    cell = re.search(r'<td class="field-route.*?</td>', admin_client.get(list_of(SecurityAlert)).text, re.DOTALL)[0]
+    assert shown in cell
+
+
 def test_a_page_names_its_object_as_it_is_written(admin_client, device_key):
     title = re.search(r"<h1.*?</h1>", admin_client.get(page_of(device_key)).text, re.DOTALL)[0]
     assert [part.strip() for part in re.findall(r">([^<>]+)</a>", title)] == ["Fleet", "Device keys", str(device_key)]
