@@ -19,7 +19,7 @@ from tenants.admin.pages import RelatedFilter
 SEVERITY_COLOURS = {
     Severity.CRITICAL: "danger",
     Severity.HIGH: "warning",
-    Severity.MEDIUM: "primary",
+    Severity.MEDIUM: "amber",
     Severity.LOW: "info",
     Severity.INFO: None,
 }
