@@ -107,7 +107,7 @@ bench: $(VENV)/.dev ## run the benchmarks and print their ratios (ARGS=…)
 requirements: $(VENV)/.dev ## compile the pinned requirements from pyproject.toml
 	$(UV_COMPILE) --output-file requirements.txt
 	$(UV_COMPILE) --extra demo --constraints requirements.txt --output-file requirements-demo.txt
-	$(UV_COMPILE) --extra demo --extra dev --constraints requirements.txt --output-file requirements-dev.txt
+	$(UV_COMPILE) --extra demo --extra dev --constraints requirements-demo.txt --output-file requirements-dev.txt
 
 # Compressing takes about ten seconds, so it is done only if a file or a package may have changed.
 staticfiles/staticfiles.json: $(VENV)/.runtime $(shell find $(CODE) -path '*/static/*' -type f)

@@ -6,6 +6,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesCheckboxFilter
@@ -18,7 +19,7 @@ from tenants.admin.pages import RelatedFilter
 SEVERITY_COLOURS = {
     Severity.CRITICAL: "danger",
     Severity.HIGH: "warning",
-    Severity.MEDIUM: "primary",
+    Severity.MEDIUM: "amber",
     Severity.LOW: "info",
     Severity.INFO: None,
 }
@@ -44,14 +45,14 @@ class SecurityAlertAdmin(BoundedAdmin):
         "status",
         ("severity_label", "title"),
         ("tenant_link", "device_link"),
-        ("source_ip", "destination_ip"),
+        ("source", "destination"),
         "description",
         ("received", "device_time"),
-        "batch_id",
+        "batch",
     )
     readonly_fields = (
-        "severity_label", "title", "tenant_link", "device_link", "source_ip", "destination_ip",
-        "description", "received", "device_time", "batch_id",
+        "severity_label", "title", "tenant_link", "device_link", "source", "destination",
+        "description", "received", "device_time", "batch",
     )  # fmt: skip
     actions = ("acknowledge", "resolve", "reopen")
 
@@ -75,7 +76,8 @@ class SecurityAlertAdmin(BoundedAdmin):
         # By id: no member of staff has seen the alerts that arrived after these were read.
         SecurityAlert.objects.filter(pk__in=[alert.pk for alert in alerts]).update(status=status)
         LogEntry.objects.log_actions(cast(int, request.user.pk), alerts, CHANGE, f"Status: {status}.")
-        self.message_user(request, f"{len(alerts)} alerts are now {status}.", messages.SUCCESS)
+        count = "1 alert is" if len(alerts) == 1 else f"{len(alerts)} alerts are"
+        self.message_user(request, f"{count} now {status}.", messages.SUCCESS)
 
     @admin.display(description="severity")
     def severity_label(self, alert: SecurityAlert) -> SafeString:
@@ -87,9 +89,27 @@ class SecurityAlertAdmin(BoundedAdmin):
 
     @admin.display(description="title")
     def short_title(self, alert: SecurityAlert) -> SafeString:
-        return format_html('<span class="one-line narrow" title="{0}">{0}</span>', alert.title)
+        return format_html('<span class="narrow" title="{0}">{0}</span>', alert.title)
+
+    @admin.display(description="source address")
+    def source(self, alert: SecurityAlert) -> str | None:
+        return alert.source_ip
+
+    @admin.display(description="destination address")
+    def destination(self, alert: SecurityAlert) -> str | None:
+        return alert.destination_ip
+
+    @admin.display(description="batch")
+    def batch(self, alert: SecurityAlert) -> SafeString:
+        url = reverse("admin:ingest_ingestbatch_change", args=[alert.batch_id])
+        return format_html('<a class="text-link" href="{}">batch {}</a>', url, alert.batch_id)
 
     @admin.display(description="source → destination")
-    def route(self, alert: SecurityAlert) -> SafeString:
-        ends = (alert.source_ip or "?", alert.destination_ip or "?")
-        return format_html('<span class="whitespace-nowrap">{} →<br>{}</span>', *ends)
+    def route(self, alert: SecurityAlert) -> SafeString | str:
+        """In the words of the live page."""
+        if alert.source_ip and alert.destination_ip:
+            ends = (alert.source_ip, alert.destination_ip)
+            return format_html('<span class="whitespace-nowrap">{} →<br>{}</span>', *ends)
+        if alert.source_ip:
+            return f"from {alert.source_ip}"
+        return f"to {alert.destination_ip}" if alert.destination_ip else "-"

@@ -60,7 +60,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--batches",
         type=count,
         default=DEFAULT_BATCHES,
-        help=f"stop after this many (default: {DEFAULT_BATCHES}); 0: run until Ctrl-C",
+        help=f"stop after this many, when all are delivered (default: {DEFAULT_BATCHES}); 0: run until Ctrl-C",
     )
     parser.add_argument("--batch-size", type=positive(int), default=100, help="most events in a request (default: 100)")
     parser.add_argument("--alerts", type=count, default=0, help="number of sample security alerts to send")

@@ -63,9 +63,10 @@ class IngestEventAdmin(BoundedAdmin):
         BatchFilter,
     )
     fields = (
-        ("event_id", "kind_label", "batch_link"),
+        ("event_id", "kind_label"),
         ("tenant_link", "device_link"),
         ("received", "device_time"),
+        "batch_link",
         "pretty_data",
     )
     actions = None
@@ -118,8 +119,9 @@ class IngestBatchAdmin(BoundedAdmin):
     fields = (
         ("batch_number", "received"),
         ("tenant_link", "device_link"),
-        ("event_count", "alert_count", "events"),
+        ("event_count", "alert_count"),
         ("size", "source"),
+        "events",
         "digest_hex",
     )
     actions = None
@@ -136,7 +138,7 @@ class IngestBatchAdmin(BoundedAdmin):
     def digest_hex(self, batch: IngestBatch) -> SafeString:
         return format_html('<span class="code">{}</span>', bytes(batch.digest).hex())
 
-    @admin.display(description="events")
+    @admin.display(description="contents")
     def events(self, batch: IngestBatch) -> SafeString:
         url = reverse("admin:ingest_ingestevent_changelist", query={"batch": batch.pk})
         return format_html('<a class="text-link" href="{}">Show the events of this batch</a>', url)

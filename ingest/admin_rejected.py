@@ -44,9 +44,9 @@ class RejectedBatchAdmin(SentByDevices):
         ("reason", "detail"),
         ("tenant_link", "device_link"),
         ("received", "first_received"),
-        ("times", "source", "idempotency_key"),
+        ("times", "source"),
+        ("size", "idempotency_key"),
         "named_errors",
-        "size",
         "text",
     )
     actions_detail = ("send_again", "download")

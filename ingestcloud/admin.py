@@ -69,6 +69,7 @@ class UserAdmin(DjangoUserAdmin, SuperusersOnly):
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
+    search_help_text = "Username, name or email address"
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Deleting a user would delete the history of what they did. Users who leave are made inactive."""

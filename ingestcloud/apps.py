@@ -1,4 +1,4 @@
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 
 
 class IngestCloudConfig(AppConfig):
@@ -7,3 +7,5 @@ class IngestCloudConfig(AppConfig):
 
     def ready(self) -> None:
         from ingestcloud import checks  # noqa: F401  registers the system checks
+
+        apps.get_app_config("auth").verbose_name = "Access"  # its heading in the admin, as in the sidebar

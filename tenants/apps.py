@@ -6,7 +6,7 @@ from tenants.isolation import watch_connection
 
 class TenantsConfig(AppConfig):
     name = "tenants"
-    verbose_name = "Tenants"
+    verbose_name = "Fleet"  # its heading in the admin, which it shares with the devices
 
     def ready(self) -> None:
         connection_created.connect(watch_connection)

@@ -191,9 +191,36 @@ def test_only_the_status_of_an_alert_can_be_changed(admin_client, make_alert):
 def test_alerts_can_be_triaged_in_bulk(admin_client, make_alert, action, status):
     alerts = [make_alert(status="acknowledged" if action == "reopen" else "open") for _ in range(3)]
     chosen = [alert.pk for alert in alerts[:2]]
-    admin_client.post(list_of(SecurityAlert), {"action": action, "_selected_action": chosen})
+    text = admin_client.post(list_of(SecurityAlert), {"action": action, "_selected_action": chosen}, follow=True).text
+    assert f"2 alerts are now {status}." in text
     assert set(SecurityAlert.objects.filter(status=status).values_list("pk", flat=True)) == set(chosen)
     assert LogEntry.objects.filter(object_id__in=chosen, change_message__contains=status).count() == 2
+
+
+def test_the_page_of_an_alert_links_to_its_batch(admin_client, make_alert):
+    alert = make_alert()
+    link = f'href="/admin/ingest/ingestbatch/{alert.batch_id}/change/">batch {alert.batch_id}</a>'
+    assert link in admin_client.get(page_of(alert)).text
+
+
+@pytest.mark.parametrize(
+    ("ends", "shown"),
+    [
+        ({"source_ip": "192.0.2.1", "destination_ip": "192.0.2.2"}, "192.0.2.1 →<br>192.0.2.2</span>"),
+        ({"source_ip": "192.0.2.1"}, ">from 192.0.2.1<"),
+        ({"destination_ip": "192.0.2.2"}, ">to 192.0.2.2<"),
+        ({}, ">-<"),
+    ],
+)
+def test_a_list_of_alerts_shows_the_addresses_that_there_are(admin_client, make_alert, ends, shown):
+    make_alert(**ends)
+    cell = re.search(r'<td class="field-route.*?</td>', admin_client.get(list_of(SecurityAlert)).text, re.DOTALL)[0]
+    assert shown in cell
+
+
+def test_a_page_names_its_object_as_it_is_written(admin_client, device_key):
+    title = re.search(r"<h1.*?</h1>", admin_client.get(page_of(device_key)).text, re.DOTALL)[0]
+    assert [part.strip() for part in re.findall(r">([^<>]+)</a>", title)] == ["Fleet", "Device keys", str(device_key)]
 
 
 def test_alerts_can_be_triaged_only_with_the_permission(staff, make_alert):

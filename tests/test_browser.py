@@ -245,6 +245,20 @@ def test_the_admin_works_under_its_content_security_policy(start_server, transac
     page.locator("[x-on\\:click*='openUserLinks'], [x-on\\:click*='userLinks']").first.click()
 
 
+def test_the_lists_and_forms_of_the_admin_fit_a_laptop(start_server, transactional_db, page, key):
+    server = start_server()
+    root = get_user_model().objects.create_superuser("root", password="a good password")
+    addresses = {"source_ip": "198.51.100.254", "destination_ip": "198.51.100.253"}
+    batch = [log(message="x" * 500), alert("A title of some length " * 5, severity="critical", **addresses)]
+    assert server.post(key, batch).status_code == 204
+    log_in(page, server.url, "root", "/admin/")
+    for path in ("ingest/ingestevent/", "alerts/securityalert/"):
+        page.goto(f"{server.url}/admin/{path}")
+        assert page.locator("#result_list").bounding_box()["width"] <= 960
+    page.goto(f"{server.url}/admin/auth/user/{root.pk}/change/")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+
+
 def flood(server, key: str, count: int, severity: str = "low") -> None:
     for start in range(0, count, 1000):
         numbers = range(start, min(start + 1000, count))

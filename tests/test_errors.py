@@ -22,6 +22,13 @@ def test_an_unknown_api_address_is_a_404_problem(server, path):
     assert_problem(httpx.post(server.url + path, content=b"x"), 404, "not_found")
 
 
+def test_an_unknown_address_of_a_page_is_a_page(server):
+    answer = httpx.get(f"{server.url}/nowhere")
+    assert answer.status_code == 404
+    assert "There is nothing at this address." in answer.text
+    assert 'href="/alerts/"' in answer.text
+
+
 def test_a_failing_database_is_one_line_however_many_devices_meet_it(caplog, monkeypatch):
     """They send again and again: a line for each request would fill the disk during an outage."""
     line = SeldomLine(logging.getLogger("common.problems"), logging.ERROR)

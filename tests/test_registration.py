@@ -165,9 +165,15 @@ def test_the_command_prints_only_the_key(capsys, tenant, register):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["nobody", "x"], ["TENANT", ""], ["TENANT", "x", "--uses", "0"], ["TENANT", "x", "--days", "0"]]
+    ("arguments", "culprit"),
+    [
+        (["nobody", "x"], "nobody"),
+        (["TENANT", ""], "label"),
+        (["TENANT", "x", "--uses", "0"], "--uses"),
+        (["TENANT", "x", "--days", "0"], "--days"),
+    ],
 )
-def test_the_command_says_what_is_wrong(tenant, arguments):
-    with pytest.raises(CommandError):
+def test_the_command_says_what_is_wrong(tenant, arguments, culprit):
+    with pytest.raises(CommandError, match=culprit):
         call_command("create_provisioning_key", *[tenant.slug if each == "TENANT" else each for each in arguments])
     assert not ProvisioningKey.objects.exists()

@@ -65,6 +65,7 @@ class DeviceAdmin(IssuesKeys, NeverDeleted, TenantScoped):
     list_select_related = ("tenant",)
     list_per_page = 50
     search_fields = ("name",)
+    search_help_text = "Name"
     autocomplete_fields = ("tenant",)
     fields = (
         ("tenant", "name"),

@@ -25,7 +25,9 @@ def ago(moment: datetime | None) -> str:
 
 def badge(state: str, colours: Mapping[Any, str | None], text: str = "") -> SafeString:
     """A state in its colour. unfold colours its own labels only in lists, this one on an object's page too."""
-    return render_to_string("unfold/helpers/label.html", {"text": text or state, "variant": colours.get(state)})
+    colour = colours.get(state)
+    label = {"text": text or state, "variant": colour, "class": f"badge-{colour}"}  # for colours that unfold lacks
+    return render_to_string("unfold/helpers/label.html", label)
 
 
 def page_of(row: Model) -> str:

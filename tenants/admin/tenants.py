@@ -48,6 +48,7 @@ class MembershipInline(TabularInline):
     extra = 0
     fields = ("user", "role")
     autocomplete_fields = ("user",)
+    verbose_name = "member"
     verbose_name_plural = "members"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
@@ -66,6 +67,7 @@ class TenantAdmin(NeverDeleted, TenantScoped):
     list_display = ("name", "slug", "modules", "device_count", "member_names")
     list_filter = (ModuleFilter,)
     search_fields = ("name", "slug")
+    search_help_text = "Name or slug"
     prepopulated_fields = {"slug": ["name"]}
     fieldsets = (
         (None, {"fields": ["name", "slug"]}),

@@ -33,7 +33,7 @@ class Command(BaseCommand):
         try:
             ProvisioningKey(tenant=owner, label=label, usage_limit=uses).clean_fields(exclude=["prefix", "digest"])
         except ValidationError as error:
-            raise CommandError(explain(error)) from error
+            raise CommandError(explain(error).replace("usage_limit:", "--uses:")) from error
         expires_at = None if days is None else timezone.now() + timedelta(days=days)
         _, plaintext = ProvisioningKey.objects.issue(owner, label, uses, expires_at)
         self.stdout.write(plaintext)
