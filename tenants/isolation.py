@@ -30,8 +30,9 @@ from django.db import (
 from django.http import HttpRequest, HttpResponse
 
 from common import sequences
+from common.seldom import SeldomLine
 
-logger = logging.getLogger(__name__)
+database_failed = SeldomLine(logging.getLogger(__name__), logging.ERROR)
 
 UNAVAILABLE_TEXT = "This took too long, or the database is not responding. Try again in a few seconds, or ask for less."
 PEOPLE_ROLE = "ingestcloud_people"
@@ -225,5 +226,5 @@ def _begin(mode: str) -> Iterator[None]:
 
 def unavailable(error: Exception) -> HttpResponse:
     """503 as text for a person; `ProblemDetailsMiddleware` turns it into a problem for a program."""
-    logger.error("The database failed: %r", error)
+    database_failed.write("The database failed: %r", error)
     return HttpResponse(UNAVAILABLE_TEXT, status=503, content_type="text/plain", headers={"Retry-After": "5"})
