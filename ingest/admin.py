@@ -121,6 +121,7 @@ class IngestBatchAdmin(BoundedAdmin):
         ("event_count", "alert_count", "events"),
         ("size", "source"),
         "digest_hex",
+        "idempotency_key",
     )
     actions = None
 
