@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from importlib import import_module
@@ -17,6 +17,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends.base import UpdateError
 from django.db import DatabaseError, InterfaceError, OperationalError
 
+from common.asgi import Application, Receive, Send
 from common.database import QueryThreads
 from common.loops import PerLoop
 from common.seldom import SeldomLine
@@ -120,10 +121,6 @@ def user_of(session_key: str | None) -> Any:
 
 
 database_failed = SeldomLine(logger, logging.ERROR)
-
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-Application = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 
 
 class Handshake:

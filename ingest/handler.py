@@ -6,13 +6,13 @@ request; the middleware is for pages. docs/architecture.md has the figures.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponse
 
+from common.asgi import Receive, Send
 from common.deadlines import deadlines_of
 from common.problems import problem
 from ingest.backlog import BATCH_OVERHEAD_BYTES, Reservation
@@ -35,8 +35,6 @@ META_NAMES = {
 }
 NO_CONTENT = {"type": "http.response.start", "status": 204, "headers": []}
 NO_BODY = {"type": "http.response.body", "body": b""}
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class StreamedRequest(ASGIRequest):

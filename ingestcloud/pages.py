@@ -5,7 +5,6 @@ Each page takes a thread and a database connection, and some of both must always
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -15,6 +14,7 @@ from django.db import close_old_connections
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils import timezone
 
+from common.asgi import Receive, Send
 from common.loops import PerLoop
 from common.problems import API_PREFIXES, problem
 from ingest.handler import send_response
@@ -31,9 +31,6 @@ BODY_SECONDS = 300.0  # for the whole body, however steadily it comes
 REGISTER_PATH = "/api/v1/devices/register"
 UNQUEUED_PATHS = ("/healthz", "/readyz")  # they have threads of their own
 CLOSE_HEADERS = {"Connection": "close"}  # the rest of the body must not be read as the next request
-
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class Slots:
