@@ -19,7 +19,7 @@ from ingest.backlog import BATCH_OVERHEAD_BYTES, Reservation
 from ingest.errors import BodyTooLarge, BodyTooSlow, ClientDisconnected
 from ingest.views import IngestView
 
-logger = logging.getLogger("ingest")
+logger = logging.getLogger(__name__)
 
 INGEST_PATH = "/v1/ingest"
 BODY_BYTES_PER_SECOND = 500  # slowest accepted rate of a body after INGEST_BODY_SECONDS: an uplink may be slow

@@ -10,7 +10,7 @@ from ingest.backlog import DEVICE_FRACTION
 from ingest.queries import run_query
 from ingest.rejections import Rejection, keep
 
-logger = logging.getLogger("ingest")
+logger = logging.getLogger(__name__)
 
 LINE_EVERY_SECONDS = 60.0
 LINE_CHARACTERS = 300  # an answer may name a hundred errors
