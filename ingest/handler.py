@@ -21,7 +21,6 @@ from ingest.views import IngestView
 
 logger = logging.getLogger(__name__)
 
-INGEST_PATH = "/v1/ingest"
 BODY_BYTES_PER_SECOND = 500  # slowest accepted rate of a body after INGEST_BODY_SECONDS: an uplink may be slow
 MAX_BODY_SECONDS = 300.0  # for any body, however large
 SILENCE_SECONDS = 10.0  # longest time without a byte of the body

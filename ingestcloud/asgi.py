@@ -21,7 +21,8 @@ from alerts.consumers import SecurityAlertConsumer  # noqa: E402
 from alerts.logins import with_login  # noqa: E402
 from common.asgi import Application, Receive, Send  # noqa: E402
 from common.connections import OPERATION_SECONDS, BoundedConnection  # noqa: E402
-from ingest.handler import INGEST_PATH, IngestHandler  # noqa: E402
+from ingest.handler import IngestHandler  # noqa: E402
+from ingest.paths import INGEST_PATH  # noqa: E402
 from ingest.refusals import rejection_queue  # noqa: E402
 from ingest.refused_keys import refused_keys  # noqa: E402
 from ingest.storing import close_writer  # noqa: E402
