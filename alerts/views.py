@@ -7,6 +7,7 @@ from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from alerts.logins import MAX_SOCKETS
 from alerts.models import SecurityAlert, SecurityAlertQuerySet, Severity
 from alerts.representation import represent
 from tenants.models import Tenant
@@ -25,6 +26,7 @@ def live_alerts(request: HttpRequest) -> HttpResponse:
     context = {
         "recent": recent,
         "may_look_at_alerts": may_look_at_alerts(request),
+        "max_sockets": MAX_SOCKETS,
         "severities": list(reversed(Severity)),  # the worst first
         "tenants": list(Tenant.objects.for_user(request.user).values_list("name", flat=True)),
     }
