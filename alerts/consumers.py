@@ -12,7 +12,7 @@ from django.db import DatabaseError, InterfaceError
 
 from alerts.broadcast import encode
 from alerts.hub import Delivery, hub
-from alerts.logins import database_failed, login_of, user_of
+from alerts.logins import database_failed, sockets_of, user_of
 from alerts.models import SecurityAlert
 from alerts.representation import represent
 from tenants.isolation import acting_as
@@ -56,11 +56,11 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
         self.user = cast("Any", self.scope["user"])
         if not self.user.is_authenticated:
             return await self.close(code=CLOSE_NOT_LOGGED_IN)
-        self.login = login_of(self.user)
-        with self.login.handshake():
-            self.tenant_ids = await self.login.run(tenants_of, self.user)
+        self.user_sockets = sockets_of(self.user)
+        with self.user_sockets.handshake():
+            self.tenant_ids = await self.user_sockets.run(tenants_of, self.user)
             # Read before the socket is open: every alert stored from then on is sent.
-            newest = await self.login.run(newest_id, self.user)
+            newest = await self.user_sockets.run(newest_id, self.user)
         if self.tenant_ids == frozenset():
             return await self.close(code=CLOSE_NO_TENANT)
         # An id from the future (the database was restored from a backup) must not hide the alerts before it.
@@ -73,7 +73,7 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
         self.leaving: str | None = None  # the frame being handed to the server
         self.is_checked = True
         hub().add(self)
-        self.login.add(self)
+        self.user_sockets.add(self)
         self.tasks = [asyncio.create_task(self.work()), asyncio.create_task(self.watch())]
 
     async def disconnect(self, code: int) -> None:
@@ -82,7 +82,7 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
     def stop(self) -> None:
         if self.tasks:
             hub().remove(self)
-            self.login.remove(self)
+            self.user_sockets.remove(self)
         for task in self.tasks:
             if task is not asyncio.current_task():
                 task.cancel()
@@ -168,7 +168,7 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
 
     async def catch_up(self) -> None:
         """Send every alert after the last id sent, from the database."""
-        while alerts := await self.login.run(alerts_after, self.user, self.last_id):
+        while alerts := await self.user_sockets.run(alerts_after, self.user, self.last_id):
             for data in alerts:
                 await self.send_text(encode(data))
             self.last_id = cast("int", alerts[-1]["id"])
@@ -189,7 +189,7 @@ class SecurityAlertConsumer(AsyncWebsocketConsumer):
 
     async def refusal(self) -> int | None:
         """The code to close with if the login has ended or the memberships have changed, else None."""
-        return await self.login.run(self._refusal)
+        return await self.user_sockets.run(self._refusal)
 
     def _refusal(self) -> int | None:
         user = user_of(cast("Any", self.scope)["session_key"])

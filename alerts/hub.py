@@ -11,8 +11,10 @@ from alerts.broadcast import GROUP, Frame, frame_of
 from alerts.logins import run_query
 from alerts.models import SecurityAlert
 from common.loops import PerLoop
+from common.seldom import SeldomLine
 
-logger = logging.getLogger(__name__)
+not_receiving = SeldomLine(logging.getLogger(__name__), logging.ERROR)
+not_reading = SeldomLine(logging.getLogger(__name__), logging.ERROR)
 
 RETRY_SECONDS = 1.0  # between attempts to subscribe, while the layer or the database does not respond
 OVERTAKEN_SECONDS = 0.1  # how long a message waits for the one before it
@@ -64,7 +66,7 @@ class Hub:
             try:
                 await self._pass_on(layer)
             except Exception as error:  # noqa: BLE001  each layer has its own exceptions
-                logger.error("Not receiving new alerts; open pages ask the database in the meantime: %r", error)
+                not_receiving.write("Not receiving new alerts; open pages ask the database in the meantime: %r", error)
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _pass_on(self, layer: BaseChannelLayer) -> None:
@@ -115,7 +117,7 @@ class Hub:
             try:
                 await self._catch_up()
             except Exception as error:  # noqa: BLE001  whatever it is, the next attempt may succeed
-                logger.error("Missed alerts can't be read: %r", error)
+                not_reading.write("Missed alerts can't be read: %r", error)
                 await asyncio.sleep(RETRY_SECONDS)
             else:
                 self._last = max(self._last, min(self._early, default=0) - 1)

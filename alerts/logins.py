@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from importlib import import_module
@@ -17,6 +17,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends.base import UpdateError
 from django.db import DatabaseError, InterfaceError, OperationalError
 
+from common.asgi import Application, Receive, Send
 from common.database import QueryThreads
 from common.loops import PerLoop
 from common.seldom import SeldomLine
@@ -35,13 +36,13 @@ run_query = QueryThreads("socket-query", 4).run
 
 
 class Socket(Protocol):
-    """A socket as `Login` sees it."""
+    """A socket as `UserSockets` sees it."""
 
     async def end(self, code: int) -> None:
         """Close the socket."""
 
 
-class Login:
+class UserSockets:
     """All sockets of a user in this process, whichever session they are logged in with.
 
     Their queries run one at a time, so one user never takes all the threads. Beyond MAX_SOCKETS the oldest socket is
@@ -90,16 +91,16 @@ class Login:
         self._sockets.pop(socket, None)
 
 
-_logins: PerLoop[WeakValueDictionary[int, Login]] = PerLoop(lambda loop: WeakValueDictionary())
+_by_user: PerLoop[WeakValueDictionary[int, UserSockets]] = PerLoop(lambda loop: WeakValueDictionary())
 
 
-def login_of(user: Any) -> Login:
-    """The user's Login: the same object while any of their sockets uses it."""
-    logins = _logins.of(asyncio.get_running_loop())
-    login = logins.get(user.pk)
-    if login is None:
-        login = logins[user.pk] = Login()
-    return login
+def sockets_of(user: Any) -> UserSockets:
+    """The same object while any socket of the user refers to it."""
+    by_user = _by_user.of(asyncio.get_running_loop())
+    sockets = by_user.get(user.pk)
+    if sockets is None:
+        sockets = by_user[user.pk] = UserSockets()
+    return sockets
 
 
 SessionStore = import_module(settings.SESSION_ENGINE).SessionStore
@@ -120,10 +121,6 @@ def user_of(session_key: str | None) -> Any:
 
 
 database_failed = SeldomLine(logger, logging.ERROR)
-
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-Application = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 
 
 class Handshake:

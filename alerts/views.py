@@ -1,11 +1,13 @@
 """The live page."""
 
+from django.contrib import admin
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from alerts.logins import MAX_SOCKETS
 from alerts.models import SecurityAlert, SecurityAlertQuerySet, Severity
 from alerts.representation import represent
 from tenants.models import Tenant
@@ -23,11 +25,18 @@ def live_alerts(request: HttpRequest) -> HttpResponse:
     recent = [represent(alert) for alert in recent_alerts(visible)]
     context = {
         "recent": recent,
-        "may_look_at_alerts": request.user.is_staff and request.user.has_perm("alerts.view_securityalert"),
+        "may_look_at_alerts": may_look_at_alerts(request),
+        "max_sockets": MAX_SOCKETS,
         "severities": list(reversed(Severity)),  # the worst first
         "tenants": list(Tenant.objects.for_user(request.user).values_list("name", flat=True)),
     }
     return render(request, "alerts/live.html", context)
+
+
+def may_look_at_alerts(request: HttpRequest) -> bool:
+    """Whether the user may open the admin's list of alerts."""
+    pages = admin.site.get_model_admin(SecurityAlert)
+    return admin.site.has_permission(request) and pages.has_view_permission(request)
 
 
 def recent_alerts(visible: SecurityAlertQuerySet) -> list[SecurityAlert]:

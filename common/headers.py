@@ -43,9 +43,14 @@ def source_address(headers: Headers) -> str | None:
 
 
 def network_of(headers: Headers) -> str:
-    """What limits count a request for: its address; of IPv6 the first 64 bits, because a client can choose the rest."""
+    """What limits count a request for: the network of its address."""
+    return network_of_address(headers.get("REMOTE_ADDR", ""))
+
+
+def network_of_address(address: str) -> str:
+    """The address itself; of IPv6 the first 64 bits, because a client can choose the rest."""
     try:
-        parsed = ip_address(headers.get("REMOTE_ADDR", "").partition("%")[0])
+        parsed = ip_address(address.partition("%")[0])
     except ValueError:
         return "0.0.0.0"  # noqa: S104  a proxy that says "unknown"
     if parsed.version == 6 and parsed.ipv4_mapped:

@@ -47,6 +47,8 @@ class Device(models.Model):
     )
     # Of the Idempotency-Key that it registered with: anyone who knows that key may repeat the registration.
     registration_digest = models.CharField(max_length=64, null=True, editable=False)
+    # The database's own default was for servers from before the column, which may run during an upgrade. To drop it
+    # would take a migration.
     registration_repeats = models.PositiveSmallIntegerField(default=0, db_default=0, editable=False)
     registration_repeated_at = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)

@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from rest_framework import serializers
 from rest_framework.exceptions import APIException, ErrorDetail, ParseError
+from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import JSONParser
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -97,8 +98,16 @@ class BoundedJSONParser(JSONParser):
             raise ParseError("The body is nested too deeply.") from error
 
 
+class JSONAnyway(DefaultContentNegotiation):
+    """Ignores Accept, as the ingest path does. There is one kind of answer, and refusing to send it helps no device."""
+
+    def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
+        return renderers[0], renderers[0].media_type
+
+
 class RegisterView(APIView):
     authentication_classes = [ProvisioningKeyAuthentication]
+    content_negotiation_class = JSONAnyway
     parser_classes = [BoundedJSONParser]
 
     def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:

@@ -1,5 +1,6 @@
 from django.urls import path
 
+from devices.paths import REGISTER_PATH
 from devices.registration import RegisterView
 
-urlpatterns = [path("api/v1/devices/register", RegisterView.as_view(), name="register")]
+urlpatterns = [path(REGISTER_PATH[1:], RegisterView.as_view(), name="register")]

@@ -123,6 +123,7 @@ class IngestBatchAdmin(BoundedAdmin):
         ("size", "source"),
         "events",
         "digest_hex",
+        "idempotency_key",
     )
     actions = None
 

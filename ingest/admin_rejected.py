@@ -21,9 +21,8 @@ from unfold.enums import ActionVariant
 
 from ingest.models import RejectedBatch
 from ingest.rejections import oldest_kept, send_again
-from tenants.admin.bounded import SentByDevices
 from tenants.admin.display import badge, exact
-from tenants.admin.pages import RelatedFilter, page
+from tenants.admin.pages import RelatedFilter, SentByDevices, page
 
 SHOWN_CHARACTERS = 20_000  # of a body
 ERRORS_SHOWN = 20

@@ -6,22 +6,21 @@ request; the middleware is for pages. docs/architecture.md has the figures.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponse
 
+from common.asgi import Receive, Send
 from common.deadlines import deadlines_of
 from common.problems import problem
 from ingest.backlog import BATCH_OVERHEAD_BYTES, Reservation
 from ingest.errors import BodyTooLarge, BodyTooSlow, ClientDisconnected
 from ingest.views import IngestView
 
-logger = logging.getLogger("ingest")
+logger = logging.getLogger(__name__)
 
-INGEST_PATH = "/v1/ingest"
 BODY_BYTES_PER_SECOND = 500  # slowest accepted rate of a body after INGEST_BODY_SECONDS: an uplink may be slow
 MAX_BODY_SECONDS = 300.0  # for any body, however large
 SILENCE_SECONDS = 10.0  # longest time without a byte of the body
@@ -35,8 +34,6 @@ META_NAMES = {
 }
 NO_CONTENT = {"type": "http.response.start", "status": 204, "headers": []}
 NO_BODY = {"type": "http.response.body", "body": b""}
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class StreamedRequest(ASGIRequest):

@@ -10,13 +10,15 @@ from ingest.backlog import DEVICE_FRACTION
 from ingest.queries import run_query
 from ingest.rejections import Rejection, keep
 
-logger = logging.getLogger("ingest")
+logger = logging.getLogger(__name__)
 
 LINE_EVERY_SECONDS = 60.0
 LINE_CHARACTERS = 300  # an answer may name a hundred errors
 MAX_REASONS = 1000  # pairs of device and code that get lines of their own in a minute
 MAX_WAITING = 200
 MAX_WAITING_BYTES = 16 * 1024 * 1024
+DEVICE_WAITING = MAX_WAITING // DEVICE_FRACTION
+DEVICE_WAITING_BYTES = MAX_WAITING_BYTES // 4  # not DEVICE_FRACTION: bodies wait whole, and some are megabytes
 CLOSE_SECONDS = 5.0
 
 
@@ -77,7 +79,7 @@ class RejectionQueue:
         size = len(rejection.body)
         sizes = [len(waiting.body) for waiting in self._waiting if waiting.device.pk == rejection.device.pk]
         is_full = len(self._waiting) >= MAX_WAITING or self._bytes + size > MAX_WAITING_BYTES
-        has_its_share = len(sizes) >= MAX_WAITING // DEVICE_FRACTION or sum(sizes) + size > MAX_WAITING_BYTES // 4
+        has_its_share = len(sizes) >= DEVICE_WAITING or sum(sizes) + size > DEVICE_WAITING_BYTES
         if is_full or (sizes and has_its_share):
             self._dropped += 1
             return

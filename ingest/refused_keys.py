@@ -10,7 +10,7 @@ from django.utils import timezone
 from ingest.models import RefusedKeyCount
 from ingest.queries import run_query
 
-logger = logging.getLogger("ingest")
+logger = logging.getLogger(__name__)
 
 EVERY_SECONDS = 60.0  # between two writes, however many requests there are
 MAX_ADDRESSES = 1000  # counted separately

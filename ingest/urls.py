@@ -1,5 +1,6 @@
 from django.urls import path
 
+from ingest.paths import INGEST_PATH
 from ingest.views import IngestView
 
-urlpatterns = [path("v1/ingest", IngestView.as_view(), name="ingest")]
+urlpatterns = [path(INGEST_PATH[1:], IngestView.as_view(), name="ingest")]

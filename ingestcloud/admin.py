@@ -48,8 +48,11 @@ class Figure(NamedTuple):
     url: str
 
 
-class SuperusersOnly(StaffPages):
-    """Anyone who may change users or groups could grant themselves every permission and see users of all tenants."""
+class SuperusersOnly:
+    """Anyone who may change users or groups could grant themselves every permission and see users of all tenants.
+
+    Must be the first base: Django's own pages have methods of the same names, which go by permissions.
+    """
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return request.user.is_superuser
@@ -65,7 +68,7 @@ class SuperusersOnly(StaffPages):
 
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin, SuperusersOnly):
+class UserAdmin(SuperusersOnly, DjangoUserAdmin, StaffPages):
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
@@ -90,7 +93,7 @@ def keep_history(sender: Any, instance: User, **kwargs: Any) -> None:
 
 
 @admin.register(Group)
-class GroupAdmin(DjangoGroupAdmin, SuperusersOnly):
+class GroupAdmin(SuperusersOnly, DjangoGroupAdmin, StaffPages):
     pass
 
 

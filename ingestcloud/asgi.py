@@ -5,7 +5,6 @@ import gc
 import multiprocessing
 import os
 import signal
-from collections.abc import Awaitable, Callable
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -20,8 +19,10 @@ from django.urls import path, re_path  # noqa: E402
 
 from alerts.consumers import SecurityAlertConsumer  # noqa: E402
 from alerts.logins import with_login  # noqa: E402
+from common.asgi import Application, Receive, Send  # noqa: E402
 from common.connections import OPERATION_SECONDS, BoundedConnection  # noqa: E402
-from ingest.handler import INGEST_PATH, IngestHandler  # noqa: E402
+from ingest.handler import IngestHandler  # noqa: E402
+from ingest.paths import INGEST_PATH  # noqa: E402
 from ingest.refusals import rejection_queue  # noqa: E402
 from ingest.refused_keys import refused_keys  # noqa: E402
 from ingest.storing import close_writer  # noqa: E402
@@ -33,9 +34,7 @@ pages = Pages(PageHandler())
 GC_THRESHOLD = 50_000  # new objects before the garbage collector runs
 
 
-async def http_application(
-    scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
-) -> None:
+async def http_application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     if scope["path"] == INGEST_PATH:
         await ingest_application(scope, receive, send)
     else:
@@ -55,9 +54,7 @@ def end_with_parent() -> None:
     loop.add_reader(parent.sentinel, end)  # fires at once if the parent was killed while we were starting
 
 
-async def lifespan(
-    scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
-) -> None:
+async def lifespan(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     """Prepare when the server starts. When it stops, end the writer's threads once all they accepted is stored."""
     while True:
         message = await receive()
@@ -77,16 +74,16 @@ async def lifespan(
             return
 
 
-async def refuse_socket(scope: Any, receive: Any, send: Callable[[Any], Awaitable[None]]) -> None:
+async def refuse_socket(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     """Answer the handshake with 403; the router alone would raise for an unknown path."""
     await receive()
     await send({"type": "websocket.close"})
 
 
-def with_sound_origin(application: Any) -> Any:
+def with_sound_origin(application: Any) -> Application:
     """Refuse an Origin that is not a URL, such as `http://[`, like a foreign one. The validator behind would raise."""
 
-    async def check(scope: Any, receive: Any, send: Any) -> None:
+    async def check(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         try:
             for name, value in scope["headers"]:
                 if name == b"origin":

@@ -3,11 +3,13 @@
 import asyncio
 import resource
 from collections import Counter
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.config import Config
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from common.headers import network_of_address
 from common.loops import PerLoop
 
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
 LOOK_EVERY_SECONDS = 2.0
 MAX_CONNECTIONS = 4000
-ONE_ADDRESS_SHARE = 4  # one address gets at most a quarter of the connections
+ONE_NETWORK_SHARE = 4  # one network gets at most a quarter of the connections
 RESERVED_FILES = 200  # per process, for the database, the sockets of the channel layer and logs
 
 
@@ -30,12 +32,16 @@ def max_connections() -> int:
     return max(100, most - RESERVED_FILES)
 
 
+# Parsing an address takes microseconds, and each recount asks for those of all connections.
+_network_of = lru_cache(2 * MAX_CONNECTIONS)(network_of_address)
+
+
 class Guard:
     """Checks the connections of a loop at intervals: a timer for each would cost more than it saves.
 
-    One address gets at most a quarter of all connections, or it could lock everyone else out. Behind a proxy every
-    client has the proxy's address, so the addresses that uvicorn trusts for X-Forwarded-For (FORWARDED_ALLOW_IPS, by
-    default this machine) are exempt; those proxies should limit their clients themselves.
+    One network (`network_of_address`) gets at most a quarter of all connections, or it could lock everyone else out.
+    Behind a proxy every client has the proxy's address, so the addresses that uvicorn trusts for X-Forwarded-For
+    (FORWARDED_ALLOW_IPS, by default this machine) are exempt; those proxies should limit their clients themselves.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -43,7 +49,7 @@ class Guard:
         self._loop = loop
         self._watched: set[BoundedProtocol] = set()
         self._all: set[Any] = set()  # uvicorn's set: WebSockets too
-        self._by_address: Counter[str] = Counter()
+        self._by_network: Counter[str] = Counter()
         self._trusted: Any = None
         self._look()
 
@@ -54,15 +60,16 @@ class Guard:
         if connection.client is None:
             return len(self._all) <= self.most
         address = connection.client[0]
-        self._by_address[address] += 1
+        network = _network_of(address)
+        self._by_network[network] += 1
         return len(self._all) <= self.most and (
-            self._by_address[address] <= self.most // ONE_ADDRESS_SHARE or self._is_trusted(address, connection.config)
+            self._by_network[network] <= self.most // ONE_NETWORK_SHARE or self._is_trusted(address, connection.config)
         )
 
     def forget(self, connection: "BoundedProtocol") -> None:
         self._watched.discard(connection)
         if connection.client is not None:
-            self._by_address[connection.client[0]] -= 1
+            self._by_network[_network_of(connection.client[0])] -= 1
 
     def hand_over(self, connection: "BoundedProtocol") -> None:
         """Stop watching it: it is a WebSocket now, which the application watches. It still counts."""
@@ -78,7 +85,7 @@ class Guard:
         for connection in list(self._watched):
             connection.end_overdue(now)
         # We aren't notified when a WebSocket ends, so count again from scratch.
-        self._by_address = Counter(connection.client[0] for connection in self._all if connection.client)
+        self._by_network = Counter(_network_of(connection.client[0]) for connection in self._all if connection.client)
         self._loop.call_later(LOOK_EVERY_SECONDS, self._look)
 
 

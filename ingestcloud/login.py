@@ -165,7 +165,7 @@ def network_of(request: HttpRequest) -> str:
 def locked_out(request: HttpRequest, response: HttpResponse | None, credentials: dict[str, Any]) -> HttpResponse:
     """429, with the time to wait, for a user name with too many wrong passwords from one address (django-axes)."""
     seconds = int(settings.AXES_COOLOFF_TIME.total_seconds())
-    return card(request, 429, seconds, "locked_out.html", limit=settings.AXES_FAILURE_LIMIT)
+    return card(request, 429, seconds, "locked_out.html", limit=settings.AXES_FAILURE_LIMIT, minutes=seconds // 60)
 
 
 def card(request: HttpRequest, status: int, seconds: int, template: str, **context: Any) -> HttpResponse:

@@ -5,7 +5,6 @@ Each page takes a thread and a database connection, and some of both must always
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -15,10 +14,13 @@ from django.db import close_old_connections
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils import timezone
 
+from common.asgi import Receive, Send
 from common.loops import PerLoop
 from common.problems import API_PREFIXES, problem
+from devices.paths import REGISTER_PATH
 from ingest.handler import send_response
 from ingestcloud.forms import Request
+from ingestcloud.paths import HEALTH_PATHS
 
 logger = logging.getLogger(__name__)
 
@@ -28,12 +30,7 @@ MAX_WAITING = 100  # requests that wait for a slot, of pages and of registration
 TURN_SECONDS = 5.0  # how long such a request waits
 SILENCE_SECONDS = 10.0  # without a byte of the body, after which the request fails
 BODY_SECONDS = 300.0  # for the whole body, however steadily it comes
-REGISTER_PATH = "/api/v1/devices/register"
-UNQUEUED_PATHS = ("/healthz", "/readyz")  # they have threads of their own
 CLOSE_HEADERS = {"Connection": "close"}  # the rest of the body must not be read as the next request
-
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class Slots:
@@ -96,7 +93,7 @@ class Pages:
             return await send_response(answer, send)
         if whole is None:
             return None
-        if path in UNQUEUED_PATHS:
+        if path in HEALTH_PATHS:  # they have threads of their own
             return await self._answer(scope, whole, send)
         slots = (_registrations if path == REGISTER_PATH else _pages).of(asyncio.get_running_loop())
         if not await slots.acquire():

@@ -14,6 +14,7 @@ from environs import Env, EnvError
 
 from common.connections import BoundedConnection
 from ingestcloud.admin_theme import UNFOLD  # noqa: F401  a setting of the admin's theme
+from ingestcloud.paths import PATHS_WITHOUT_USER  # noqa: F401  a setting of tenants.isolation
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 

@@ -10,6 +10,7 @@ from ingestcloud import openapi  # noqa: F401  registers the OpenAPI description
 from ingestcloud.admin import AutocompleteView, search
 from ingestcloud.health import healthz, readyz
 from ingestcloud.login import LoginForm, OwnPasswordView
+from ingestcloud.paths import HEALTHZ, READYZ
 from tenants.isolation import bypass_isolation
 
 # During a login there is no user to act as yet. And the role of the pages can't change accounts, not even its user's
@@ -19,8 +20,8 @@ login = LoginView.as_view(redirect_authenticated_user=True, authentication_form=
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="live_alerts")),
-    path("healthz", healthz),
-    path("readyz", readyz),
+    path(HEALTHZ[1:], healthz),
+    path(READYZ[1:], readyz),
     path("login/", with_accounts(login), name="login"),
     path("logout/", with_accounts(LogoutView.as_view()), name="logout"),
     path("password/", with_accounts(OwnPasswordView.as_view()), name="change_password"),

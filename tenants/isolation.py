@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, cast
 
+from django.conf import settings
 from django.db import (
     DEFAULT_DB_ALIAS,
     IntegrityError,
@@ -30,13 +31,12 @@ from django.db import (
 from django.http import HttpRequest, HttpResponse
 
 from common import sequences
+from common.seldom import SeldomLine
 
-logger = logging.getLogger(__name__)
+database_failed = SeldomLine(logging.getLogger(__name__), logging.ERROR)
 
 UNAVAILABLE_TEXT = "This took too long, or the database is not responding. Try again in a few seconds, or ask for less."
 PEOPLE_ROLE = "ingestcloud_people"
-# A device is recognized by its key, and the health checks ask for no rows. Everything else acts as its user.
-DEVICE_PATHS = frozenset({"/v1/ingest", "/api/v1/devices/register", "/healthz", "/readyz"})
 LOGIN_PATHS = frozenset({"/login/", "/admin/login/"})
 # The database is to blame, not the page. InternalError is what a write on a standby raises.
 DATABASE_FAILURES = (OperationalError, InterfaceError, InternalError)
@@ -161,7 +161,7 @@ class TenantIsolationMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if request.path_info in DEVICE_PATHS:
+        if request.path_info in settings.PATHS_WITHOUT_USER:
             return self.get_response(request)
         try:
             with _transaction(request), acting_as(request.user):
@@ -179,7 +179,7 @@ class TenantIsolationMiddleware:
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         """Roll back: Django turns a view's exception into a response, so `__call__` never sees the exception."""
-        if request.path_info in DEVICE_PATHS:
+        if request.path_info in settings.PATHS_WITHOUT_USER:
             return None
         _roll_back()
         id_is_taken = isinstance(exception, IntegrityError) and sequences.is_taken_id(exception)
@@ -225,5 +225,5 @@ def _begin(mode: str) -> Iterator[None]:
 
 def unavailable(error: Exception) -> HttpResponse:
     """503 as text for a person; `ProblemDetailsMiddleware` turns it into a problem for a program."""
-    logger.error("The database failed: %r", error)
+    database_failed.write("The database failed: %r", error)
     return HttpResponse(UNAVAILABLE_TEXT, status=503, content_type="text/plain", headers={"Retry-After": "5"})

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -230,6 +230,24 @@ def test_alerts_can_be_triaged_only_with_the_permission(staff, make_alert):
     assert client.post(page_of(alert), {"status": "resolved"}).status_code == 403
     alert.refresh_from_db()
     assert alert.status == "open"
+
+
+@pytest.mark.parametrize(
+    ("permission", "is_linked"),
+    [("view_securityalert", True), ("change_securityalert", True), ("delete_securityalert", False)],
+)
+def test_the_live_page_links_to_the_alerts_for_those_who_may_open_them(staff, tenant, permission, is_linked):
+    client = staff(permission, tenants=(tenant,))
+    assert (client.get(list_of(SecurityAlert)).status_code == 200) == is_linked
+    assert (list_of(SecurityAlert) in client.get(reverse("live_alerts")).text) == is_linked
+
+
+def test_the_live_page_links_to_the_alerts_only_for_staff(client, tenant):
+    user = User.objects.create_user("analyst")
+    user.user_permissions.add(Permission.objects.get(codename="view_securityalert"))
+    user.tenants.add(tenant)
+    client.force_login(user)
+    assert list_of(SecurityAlert) not in client.get(reverse("live_alerts")).text
 
 
 def test_alerts_can_be_found_by_title_address_severity_and_status(admin_client, make_alert):

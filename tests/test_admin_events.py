@@ -71,6 +71,13 @@ def test_the_page_of_a_batch_links_to_its_events(admin_client, store):
     assert rows_shown(admin_client.get(link)) == [event.pk for event in reversed(events)]
 
 
+def test_the_page_of_a_batch_names_it_as_its_device_did(admin_client, store):
+    """A device whose name for a batch belongs to another body is answered 422: staff need to see which batch has it."""
+    batch = store()[0].batch
+    IngestBatch.objects.filter(pk=batch.pk).update(idempotency_key="2026-w22/press 7")
+    assert "2026-w22/press 7" in admin_client.get(page_of(batch)).text
+
+
 def test_the_events_of_an_old_batch_can_be_found(admin_client, store, monkeypatch):
     monkeypatch.setattr("ingest.admin.NEARBY_IDS", 20)
     monkeypatch.setattr(bounded, "MAX_SEARCHED_ROWS", 20)

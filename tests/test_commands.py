@@ -110,6 +110,32 @@ class TestCreateDevice:
         assert not Device.objects.exists()
 
 
+class TestTakenMeanwhile:
+    """Another command or page takes the name after this one has found it free."""
+
+    @pytest.fixture
+    def overtake(self, monkeypatch):
+        def overtake(model, **taken) -> None:
+            def save(self, save=model.save, **kwargs) -> None:
+                model.objects.bulk_create([model(**taken)])
+                save(self, **kwargs)
+
+            monkeypatch.setattr(model, "save", save)
+
+        return overtake
+
+    def test_a_device_is_refused_like_any_other_whose_name_is_taken(self, make_tenant, overtake):
+        overtake(Device, tenant=make_tenant(slug="acme"), name="press-01")
+        with pytest.raises(CommandError, match=r"already.*Issue or rotate a key"):
+            run("create_device", "acme", "press-01")
+        assert not DeviceKey.objects.exists()
+
+    def test_a_tenant_is_refused_with_advice_to_try_again(self, overtake):
+        overtake(Tenant, slug="acme", name="Acme")
+        with pytest.raises(CommandError, match="again"):
+            run("create_tenant", "acme", "--module", "backup")
+
+
 class TestSetupDemo:
     @pytest.fixture(autouse=True)
     def secrets(self, settings):

@@ -1,5 +1,6 @@
 """Every error has the same format for API clients, and is a page for people."""
 
+import asyncio
 import logging
 from types import SimpleNamespace
 
@@ -8,8 +9,10 @@ import pytest
 from django.db import OperationalError
 
 from alerts.broadcast import broadcast
+from alerts.hub import Hub
 from common.problems import exception_handler
 from common.seldom import SeldomLine
+from tenants.isolation import unavailable
 from tests.support.assertions import assert_problem
 from tests.support.events import log
 
@@ -46,6 +49,25 @@ async def test_a_failing_channel_layer_is_one_line_however_many_alerts_meet_it(c
         await broadcast([SimpleNamespace(pk=pk)])
     assert len(caplog.messages) == 1
     assert "Traceback" not in caplog.text
+
+
+async def test_a_hub_without_a_channel_layer_is_one_line_until_it_is_back(caplog, monkeypatch):
+    monkeypatch.setattr("alerts.hub.not_receiving", SeldomLine(logging.getLogger("alerts.hub"), logging.ERROR))
+    monkeypatch.setattr("alerts.hub.RETRY_SECONDS", 0)
+    monkeypatch.setattr("alerts.hub.get_channel_layer", lambda: None)
+    hub, listener = Hub(), object()
+    hub.add(listener)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    hub.remove(listener)
+    assert len(caplog.messages) == 1
+
+
+def test_a_failing_database_is_one_line_however_many_pages_meet_it(caplog, monkeypatch):
+    monkeypatch.setattr("tenants.isolation.database_failed", SeldomLine(logging.getLogger("tenants"), logging.ERROR))
+    for _ in range(100):
+        assert unavailable(OperationalError("down")).status_code == 503
+    assert caplog.messages == ["The database failed: OperationalError('down')"]
 
 
 def test_a_client_that_asks_for_json_gets_a_problem_at_any_address(server):

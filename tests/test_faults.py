@@ -7,17 +7,19 @@ import signal
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import httpx
 import pytest
-from django.db import connection, connections
+from django.db import OperationalError, connection, connections
 from django.utils import timezone
 
 from alerts.models import SecurityAlert
 from common.database import drain_pool
+from ingest.backlog import backlog
 from ingest.checking import check_batch
 from ingest.models import IngestBatch, IngestEvent
-from ingest.storing.writer import Job, writer
+from ingest.storing.writer import STORE_SECONDS, Job, writer
 from tests.support.assertions import assert_problem
 from tests.support.events import alert, log
 from tests.support.live import HTTP
@@ -132,6 +134,48 @@ def test_a_request_whose_event_loop_is_gone_does_not_stop_the_writer(transaction
         assert all(thread.is_alive() for thread in writer._threads)
     finally:
         writer.close()
+
+
+@pytest.fixture
+def new_writer(transactional_db):
+    """The writer, with threads that start only once the test has arranged their faults."""
+    writer.close()
+    yield writer
+    writer.close()
+
+
+def test_a_connection_that_can_not_be_given_up_does_not_stop_the_writer(new_writer, client, device_key, monkeypatch):
+    def fail(*arguments: object) -> None:
+        raise OperationalError("a fault")
+
+    headers, held = {"X-Device-Key": device_key.plaintext}, backlog.held
+    with monkeypatch.context() as faults:
+        faults.setattr("ingest.storing.writer.store_batches", fail)
+        faults.setattr("ingest.storing.writer.forget_dead_connections", fail)
+        for _ in range(3):  # one more than there are writers
+            began = time.monotonic()
+            assert_come_again(client.post("/v1/ingest", "[]", content_type="application/json", headers=headers))
+            assert time.monotonic() - began < STORE_SECONDS / 2  # not only when its time is up
+    assert client.post("/v1/ingest", "[]", content_type="application/json", headers=headers).status_code == 204
+    assert backlog.held == held
+
+
+def test_a_connection_that_can_not_be_closed_does_not_stop_the_writer(new_writer, client, device_key, monkeypatch):
+    closed: list[int] = []
+
+    def fail() -> None:
+        closed.append(1)
+        raise OperationalError("a fault")
+
+    headers = {"X-Device-Key": device_key.plaintext}
+    with monkeypatch.context() as faults:
+        faults.setattr("ingest.storing.writer.IDLE_SECONDS", 0.01)
+        faults.setattr("ingest.storing.writer.connection", SimpleNamespace(vendor=connection.vendor, close=fail))
+        assert client.post("/v1/ingest", "[]", content_type="application/json", headers=headers).status_code == 204
+        while len(closed) < 5:
+            assert all(thread.is_alive() for thread in writer._threads)
+            time.sleep(0.01)
+    assert client.post("/v1/ingest", "[]", content_type="application/json", headers=headers).status_code == 204
 
 
 @servers_only

@@ -15,7 +15,7 @@ from devices.models import DeviceKey
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-ONE, OTHER = 1, 2  # tenants
+ONE, OTHER = 100_001, 100_002  # ids of tenants that no test creates
 
 
 @pytest.fixture(autouse=True)

@@ -58,6 +58,7 @@ def test_a_guesser_has_to_wait(analyst, url):
     assert refused.status_code == 429
     assert int(refused["Retry-After"]) == 900
     assert "Too many attempts" in refused.text
+    assert "15 minutes after the last attempt" in refused.text
     assert PASSWORD not in refused.text
 
     assert log_in(PASSWORD, address="192.0.2.2").status_code == 302  # the analyst, at another address

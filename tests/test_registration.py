@@ -50,6 +50,13 @@ def test_only_the_name_is_required(register, issue, optional):
     assert (Device.objects.get().location, Device.objects.get().type) == ("", "")
 
 
+@pytest.mark.parametrize("accept", ["text/html", "application/xml;q=0.9", "application/json;q=0", "nonsense", ""])
+def test_the_answer_is_json_whatever_the_device_accepts(register, issue, accept):
+    answer = register(issue()[1], headers={"Accept": accept})
+    assert (answer.status_code, answer.headers["Content-Type"]) == (201, "application/json")
+    assert_problem(register("prv_wrong", headers={"Accept": accept}), 401, "invalid_provisioning_key")
+
+
 def test_every_refused_key_gets_the_same_answer(register, issue, key):
     revoked, revoked_plaintext = issue()
     revoked.revoke()

@@ -475,10 +475,10 @@ async def test_one_device_cannot_fill_the_whole_queue(monkeypatch, caplog, two_d
         put(busy)
     put(quiet)
     for _ in range(3):
-        put(busy, refusals.MAX_WAITING_BYTES // 4)
+        put(busy, refusals.DEVICE_WAITING_BYTES)
     put(quiet, refusals.MAX_WAITING_BYTES // 8)
     held.set()
     await queue.close()
     assert names.count(quiet.name) == 2
-    assert names.count(busy.name) == refusals.MAX_WAITING // 8
+    assert names.count(busy.name) == refusals.DEVICE_WAITING
     assert "rejected batches could not be kept" in caplog.text

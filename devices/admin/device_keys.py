@@ -1,6 +1,7 @@
 """Device keys in the admin: issued on their device's page; shown, rotated and revoked on their own pages."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
@@ -15,9 +16,9 @@ from unfold.decorators import action
 from unfold.enums import ActionVariant
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
 
-from devices.admin.keys import KeyAdmin, KeyStateFilter, in_the_future, log_key, plaintext_page, until
+from devices.admin.keys import STATE_COLOURS, KeyAdmin, KeyStateFilter, in_the_future, log_key, plaintext_page, until
 from devices.models import Device, DeviceKey
-from tenants.admin.display import link_to, page_of
+from tenants.admin.display import badge, link_to, page_of
 from tenants.admin.pages import RelatedFilter, page
 
 # Checked by the has_…_permission methods below: given a permission's full name, unfold would look it up in the
@@ -85,6 +86,13 @@ class IssuesKeys(ModelAdmin):
             key, plaintext = DeviceKey.objects.issue(device, form.cleaned_data["expires_at"])
             log_key(request, key, ADDITION, f"Issued, valid until {until(key)}")
         return issued_page(request, self, key, plaintext)
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], **kwargs: Any) -> HttpResponse:
+        """Add the device's keys, each with its state as the list of keys shows it."""
+        device = context["original"]
+        keys = device.keys.all() if device else []
+        context["device_keys"] = [(key, badge(key.state, STATE_COLOURS)) for key in keys]
+        return super().render_change_form(request, context, **kwargs)
 
     def response_add(self, request: HttpRequest, obj: Device, post_url_continue: str | None = None) -> HttpResponse:
         """A device is useless without a key, so the page that issues one comes next."""

@@ -15,7 +15,9 @@ from ingest.models import IngestBatch
 from ingest.storing import postgresql, sqlite
 
 SEQUENCES_SECONDS = 10.0  # between two looks, while batches come in
-TABLES = ("ingest_batches", "ingest_events", "security_alerts", "rejected_batches")  # that this path inserts into
+# Whose sequences are watched: only those that this path inserts into. Looking at all tables takes hardly longer, but
+# batches would wait whenever any table is locked, such as one of the admin that is being migrated.
+TABLES = ("ingest_batches", "ingest_events", "security_alerts", "rejected_batches")
 
 
 @dataclass(slots=True)

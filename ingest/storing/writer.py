@@ -46,6 +46,7 @@ class Job:
     loop: asyncio.AbstractEventLoop
     future: "asyncio.Future[None]"
     deadline: float  # by the loop's clock
+    is_settled: bool = False
 
     @property
     def size(self) -> int:
@@ -108,15 +109,15 @@ class Writer:
             thread.join()
 
     def _run(self) -> None:
-        while True:
+        is_ending = False
+        while not is_ending:
             try:
                 job = self._jobs.get(timeout=IDLE_SECONDS)
             except queue.Empty:
-                connection.close()
+                _give_back_connection()
                 continue
-            if job is None or self._store_with_others(job):
-                break
-        connection.close()
+            is_ending = job is None or self._store_with_others(job)
+        _give_back_connection()
 
     def _store_with_others(self, job: Job) -> bool:
         """Store `job` and the jobs waiting behind it. Returns whether the mark that ends this thread was among them."""
@@ -124,12 +125,12 @@ class Writer:
         try:
             group, last = self._gather(job)
             if sum(len(job.batch.events) for job in group) < SHARED_EVENTS:
-                _store_group(group)
+                _store_in_any_case(group)
                 return last
         finally:
             if has_turn:
                 self._turn.release()
-        _store_group(group)
+        _store_in_any_case(group)
         return last
 
     def _gather(self, first: Job) -> tuple[list[Job], bool]:
@@ -145,6 +146,23 @@ class Writer:
             group.append(job)
             events += len(job.batch.events)
         return group, False
+
+
+def _give_back_connection() -> None:
+    try:
+        connection.close()
+    except Exception:
+        logger.exception("A writer could not close its connection")
+
+
+def _store_in_any_case(group: list[Job]) -> None:
+    """`_store_group`, but whatever it raises, no request is left waiting, and the thread goes on: none replaces it."""
+    try:
+        _store_group(group)
+    except Exception as error:
+        logger.exception("A group of batches could not be stored")
+        left = [job for job in group if not job.is_settled]
+        _settle(left, [error] * len(left))
 
 
 def _store_group(group: list[Job], *, again: bool = False) -> None:
@@ -203,6 +221,7 @@ def _settle(group: Sequence[Job], errors: Sequence[Exception | None]) -> None:
     """Let the requests continue, each loop's in one call: waking a loop costs more than all the rest."""
     by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[None], Exception | None]]] = {}
     for job, error in zip(group, errors, strict=True):
+        job.is_settled = True
         backlog.release(job.batch.key.device_id, job.size)
         by_loop.setdefault(job.loop, []).append((job.future, error))
     for loop, settled in by_loop.items():

@@ -9,13 +9,11 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils.dateparse import parse_date, parse_time
 from django.utils.functional import cached_property
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import RangeDateTimeFilter
 from unfold.views import ChangeList
 
-from tenants.admin.display import exact, related
-from tenants.admin.pages import TenantScoped
+from tenants.admin.display import exact
+from tenants.admin.pages import SentByDevices
 from tenants.isolation import bypass_isolation
 
 MAX_COUNTED_ROWS = 10_000  # rows that a list counts and pages through
@@ -132,32 +130,6 @@ class BoundedChangeList(ChangeList):
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
         self.full_result_count = self.result_count  # otherwise the header says "10000 results" when there are many more
-
-
-class SentByDevices(TenantScoped):
-    """For rows with a tenant, a device and `received_at`. Staff can neither add to nor change what devices sent."""
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet:
-        # Not select_related: its inner join would hide rows whose device or tenant no longer exists.
-        return super().get_queryset(request).prefetch_related("tenant", "device")
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    @admin.display(description="tenant")
-    def tenant_link(self, row: Model) -> SafeString:
-        return related(row, "tenant")
-
-    @admin.display(description="device")
-    def device_link(self, row: Model) -> SafeString:
-        return related(row, "device")
-
-    @admin.display(description="received", ordering="received_at")
-    def received(self, row: Any) -> SafeString:
-        return format_html('<span class="whitespace-nowrap">{}</span>', exact(row.received_at))
 
 
 class BoundedAdmin(SentByDevices):

@@ -5,15 +5,18 @@ from typing import Any, cast
 from django.contrib import admin, messages
 from django.core.exceptions import FieldDoesNotExist, ValidationError
 from django.db import IntegrityError
-from django.db.models import ForeignKey, QuerySet
+from django.db.models import ForeignKey, Model, QuerySet
 from django.forms import ModelChoiceField
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import AutocompleteSelectFilter
 from unfold.contrib.filters.forms import AutocompleteDropdownForm
 
 from common.sequences import is_taken_id
+from tenants.admin.display import exact, related
 from tenants.models import Tenant, TenantOwnedQuerySet
 
 MAX_WORDS = 10  # of a search
@@ -91,6 +94,32 @@ class TenantScoped(StaffPages):
         if db_field.related_model is Tenant:
             kwargs["queryset"] = Tenant.objects.for_user(request.user)
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+
+class SentByDevices(TenantScoped):
+    """For rows with a tenant, a device and `received_at`. Staff can neither add to nor change what devices sent."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        # Not select_related: its inner join would hide rows whose device or tenant no longer exists.
+        return super().get_queryset(request).prefetch_related("tenant", "device")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    @admin.display(description="tenant")
+    def tenant_link(self, row: Model) -> SafeString:
+        return related(row, "tenant")
+
+    @admin.display(description="device")
+    def device_link(self, row: Model) -> SafeString:
+        return related(row, "device")
+
+    @admin.display(description="received", ordering="received_at")
+    def received(self, row: Any) -> SafeString:
+        return format_html('<span class="whitespace-nowrap">{}</span>', exact(row.received_at))
 
 
 class RelatedForm(AutocompleteDropdownForm):

@@ -90,7 +90,7 @@ class Server:
     ) -> httpx.Response:
         """Register a device with a provisioning key, and with its own secret as the `Idempotency-Key`."""
         given = {"X-Provisioning-Key": key, "Idempotency-Key": secret}
-        headers: Any = {name: value for name, value in given.items() if value is not None}
+        headers: Any = kwargs.pop("headers", {}) | {name: value for name, value in given.items() if value is not None}
         if not kwargs:
             kwargs["json"] = body
         elif "content" in kwargs:

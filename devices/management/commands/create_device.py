@@ -5,11 +5,11 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
+from common.sequences import is_taken_id
 from devices.models import Device, DeviceKey
-from tenants.management.commands.create_tenant import explain
-from tenants.models import Tenant
+from tenants.commands import explain, tenant_named
 
 
 class Command(BaseCommand):
@@ -22,20 +22,20 @@ class Command(BaseCommand):
         parser.add_argument("--location", default="", help="where it is")
 
     def handle(self, *args: Any, tenant: str, name: str, **options: Any) -> None:
-        owner = Tenant.objects.filter(slug=tenant).first()
-        if owner is None:
-            raise CommandError(f"There is no tenant {tenant!r}. Create it with: manage.py create_tenant {tenant}")
+        owner = tenant_named(tenant)
         device = Device(tenant=owner, name=name, type=options["type"], location=options["location"])
         try:
             device.clean_fields()
+            with transaction.atomic():
+                device.save()
+                _, plaintext = DeviceKey.objects.issue(device)
         except ValidationError as error:
             raise CommandError(explain(error)) from error
-        if owner.devices.filter(name=name).exists():
+        except IntegrityError as error:
+            if is_taken_id(error):
+                raise
             raise CommandError(
                 f"Tenant {tenant} already has a device {name!r}, and its key can't be shown again. "
                 "Issue or rotate a key for it in the admin, under Devices."
-            )
-        with transaction.atomic():
-            device.save()
-            _, plaintext = DeviceKey.objects.issue(device)
+            ) from error
         self.stdout.write(plaintext)

@@ -9,8 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
 from devices.models import ProvisioningKey
-from tenants.management.commands.create_tenant import explain
-from tenants.models import Tenant
+from tenants.commands import explain, tenant_named
 
 
 class Command(BaseCommand):
@@ -25,9 +24,7 @@ class Command(BaseCommand):
         parser.add_argument("--days", type=int, help="days that it is valid (default: until it is used up)")
 
     def handle(self, *args: Any, tenant: str, label: str, uses: int, days: int | None, **options: Any) -> None:
-        owner = Tenant.objects.filter(slug=tenant).first()
-        if owner is None:
-            raise CommandError(f"There is no tenant {tenant!r}. Create it with: manage.py create_tenant {tenant}")
+        owner = tenant_named(tenant)
         if days is not None and not 1 <= days <= 36_500:
             raise CommandError("--days must be between 1 and 36500.")
         try:

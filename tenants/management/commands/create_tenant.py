@@ -5,7 +5,10 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
+from django.db import IntegrityError, transaction
 
+from common.sequences import is_taken_id
+from tenants.commands import explain
 from tenants.models import Module, Tenant
 
 
@@ -33,13 +36,13 @@ class Command(BaseCommand):
             tenant.enable_module(each)
         try:
             tenant.clean_fields()
+            with transaction.atomic():
+                tenant.save()
         except ValidationError as error:
             raise CommandError(explain(error)) from error
-        tenant.save()
+        except IntegrityError as error:
+            if is_taken_id(error):
+                raise
+            raise CommandError(f"Tenant {slug} has just been created. Run this again to change it.") from error
         modules = ", ".join(tenant.modules) or "none"
         self.stdout.write(f"Tenant {tenant.slug} ({tenant.name}) {done}; modules: {modules}.")
-
-
-def explain(error: ValidationError) -> str:
-    """A model's validation errors as one line."""
-    return " ".join(f"{field}: {' '.join(messages)}" for field, messages in error.message_dict.items())
