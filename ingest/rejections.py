@@ -1,4 +1,4 @@
-"""Rejected batches, kept for staff: a few of each device, for a day."""
+"""Rejected batches, kept for staff for a day: a few refused ones of each device, and more of those stored in part."""
 
 import hashlib
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ from ingest.storing import store_batches
 from tenants.isolation import bypass_isolation
 
 ERRORS_KEPT = 100  # per batch
+LENIENT_PER_DEVICE = 1000  # lenient batches whose bad events are kept: their device has forgotten them
 NAME_SUFFIX = " rejected"  # follows the name of a batch in the name of its bad events
 LEFT_OUT = "events_left_out"  # the code of bad events: a refusal of the same body must not be the same row
 
@@ -75,7 +76,7 @@ def name_of_rest(batch: Batch) -> str:
 
 
 def keep(rejection: Rejection) -> None:
-    """Store `rejection`, and delete the device's oldest ones if there are too many.
+    """Store `rejection`, and delete the device's oldest ones of its sort if there are too many.
 
     A refused body is cut off at REJECTED_MAX_BYTES; events of a lenient batch, which its device forgets, stay whole.
     """
@@ -105,12 +106,17 @@ def keep(rejection: Rejection) -> None:
         },
     )
     if is_new:
-        _forget_oldest(rejection.device)
+        _forget_oldest(rejection)
 
 
-def _forget_oldest(device: Device) -> None:
-    rows = RejectedBatch.objects.filter(device=device)
-    too_many = rows.order_by("-received_at", "-pk").values_list("pk", flat=True)[settings.REJECTED_PER_DEVICE :]
+def _forget_oldest(rejection: Rejection) -> None:
+    """Refused batches, which their device may still have, and bad events of lenient ones do not push each other out."""
+    rows = RejectedBatch.objects.filter(device=rejection.device)
+    if rejection.status == 200:
+        rows, limit = rows.filter(status=200), LENIENT_PER_DEVICE
+    else:
+        rows, limit = rows.exclude(status=200), settings.REJECTED_PER_DEVICE
+    too_many = rows.order_by("-received_at", "-pk").values_list("pk", flat=True)[limit:]
     RejectedBatch.objects.filter(pk__in=list(too_many)).delete()
 
 

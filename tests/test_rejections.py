@@ -1,6 +1,7 @@
 """Refused batches can be found and sent again; the good events of a batch can be stored without the bad ones."""
 
 import asyncio
+import itertools
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,7 @@ from ingest import refusals
 from ingest.backlog import MAX_REQUESTS
 from ingest.checking import check_leniently
 from ingest.models import IngestBatch, IngestEvent, RejectedBatch
-from ingest.rejections import Rejection, keep
+from ingest.rejections import LEFT_OUT, Rejection, keep
 from ingest.views import rejected_events
 from tenants.models import Tenant
 from tests.support.assertions import assert_problem
@@ -113,6 +114,34 @@ def test_the_newest_few_of_each_device_are_kept_up_to_a_size_limit(start_server,
     assert "Send it again" not in text
     assert admin.post(page_of(of_first[0], "send_again")).status_code == 302
     assert of_first.count() == 3
+
+
+@pytest.fixture
+def keep_one(device_key):
+    """Keeps a rejection, each unlike the others."""
+    numbers = itertools.count()
+
+    def keep_one(status: int) -> None:
+        code = "malformed_json" if status == 400 else LEFT_OUT
+        keep(Rejection(device_key.device, None, timezone.now(), status, code, "", [], b"[%d]" % next(numbers)))
+
+    return keep_one
+
+
+def test_refusals_do_not_push_out_the_bad_events_of_lenient_batches(keep_one, settings, monkeypatch):
+    """Their device has forgotten them; a refused batch it still has."""
+    settings.REJECTED_PER_DEVICE = 3
+    monkeypatch.setattr("ingest.rejections.LENIENT_PER_DEVICE", 5)
+    for status in [200] * 4 + [400] * 5:
+        keep_one(status)
+    statuses = RejectedBatch.objects.values_list("status", flat=True)
+    assert sorted(statuses) == [200] * 4 + [400] * 3
+    for _ in range(3):
+        keep_one(200)
+    assert sorted(statuses.all()) == [200] * 5 + [400] * 3
+    bodies = [bytes(rejected.body) for rejected in RejectedBatch.objects.filter(status=200)]
+    assert sorted(bodies)[0] == b"[10]"
+    assert b"[0]" not in bodies
 
 
 def test_a_list_reads_no_body(server, key, admin, kept):
