@@ -1,7 +1,6 @@
 """A quiet tenant's alerts are found without reading a loud one's: looked at in the plans of PostgreSQL."""
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +15,7 @@ from alerts.views import recent_alerts
 from devices.models import Device
 from ingestcloud.admin import newest_alerts, open_alerts
 from tenants.isolation import acting_as
+from tests.support.plans import rows_read_of
 from tests.support.servers import servers_only
 
 pytestmark = pytest.mark.django_db
@@ -85,31 +85,9 @@ def test_a_quiet_tenants_alerts_are_found_without_those_of_a_loud_one(
         "a ping": lambda: alerts_after(quiet_user, last),
         "all alerts of a socket": lambda: alerts_after(quiet_user, 0),
     }
-    read = {name: rows_read(query, quiet_user) for name, query in queries.items()}
+    read: dict[str, int] = {}
+    for name, query in queries.items():
+        with acting_as(quiet_user), rows_read_of("security_alerts") as counts:
+            query()
+        read[name] = sum(counts)
     assert {name: count for name, count in read.items() if count > 10 * own_alerts} == {}
-
-
-def rows_read(query: Callable[[], object], user: User) -> int:
-    """How many alerts the statements of `query` read, when it acts as `user`."""
-    counts: list[int] = []
-
-    def explain(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
-        if '"security_alerts"' in sql:
-            execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", params, many, context)
-            (plan,) = context["cursor"].fetchone()
-            plan = plan if isinstance(plan, list) else json.loads(plan)
-            counts.append(sum(alerts_in(plan[0]["Plan"])))
-        return execute(sql, params, many, context)
-
-    with acting_as(user), connection.execute_wrapper(explain):
-        query()
-    assert counts
-    return sum(counts)
-
-
-def alerts_in(plan: dict[str, Any]) -> Iterator[int]:
-    """How many alerts each scan in `plan` reads, whether or not a filter removes them."""
-    if plan.get("Relation Name") == "security_alerts":
-        yield int((plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)) * plan["Actual Loops"])
-    for part in plan.get("Plans", []):
-        yield from alerts_in(part)
