@@ -13,9 +13,10 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesCheckboxFilter, TextFilter
 
+from common.id_order import first_id
 from ingest import admin_rejected  # noqa: F401  registers its pages
 from ingest.models import IngestBatch, IngestEvent, Kind
-from tenants.admin.bounded import BoundedAdmin, ReceivedFilter, first_id
+from tenants.admin.bounded import BoundedAdmin, ReceivedFilter
 from tenants.admin.display import badge, related
 from tenants.admin.pages import RelatedFilter
 

@@ -47,7 +47,10 @@ class UnstorableBatch(exceptions.APIException):
 
 
 class StoredInPart(exceptions.APIException):
-    """200: the repeat of a lenient batch, some of whose events were rejected the first time and would pass now."""
+    """200: the repeat of a lenient batch of which other events were good the first time, because a module was switched.
+
+    If that were all of them, the answer is a 204 (`lenient_answer` in `ingest/views.py`).
+    """
 
     status_code = 200
     default_code = "stored_in_part"
@@ -56,6 +59,21 @@ class StoredInPart(exceptions.APIException):
     def __init__(self, accepted: int) -> None:
         self.accepted = accepted
         super().__init__()
+
+
+class NotTheRest(exceptions.APIException):
+    """409, for staff: bad events of a lenient batch that are not exactly those that are missing from what is stored."""
+
+    status_code = 409
+    default_code = "not_the_rest"
+
+    def __init__(self, stored: int | None) -> None:
+        if stored is None:
+            super().__init__(
+                "The other events of its batch are not stored. Its device was told so, and may send all of it again."
+            )
+        else:
+            super().__init__("Its batch was stored with some of these events. Any others are a rejected batch too.")
 
 
 class IdempotencyKeyReused(exceptions.APIException):

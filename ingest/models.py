@@ -69,6 +69,9 @@ class RejectedBatch(SentByDevice):
     detail = models.TextField()
     errors = models.JSONField(default=list, help_text="By index in the body.")
     digest = models.BinaryField(max_length=32, help_text="SHA-256 of the body, as far as we read it.")
+    # Null unless other events of the same lenient batch were good: with these two `send_again` tells what is stored.
+    batch_digest = models.BinaryField(max_length=32, null=True, help_text="SHA-256 of the whole lenient batch.")
+    good_events = models.PositiveIntegerField(null=True, help_text="How many other events the lenient batch had.")
     body = models.BinaryField(help_text="Inflated if that was possible, and cut off if it is large.")
     byte_count = models.PositiveIntegerField("bytes", help_text="Size of the whole body, as far as we read it.")
     first_received_at = models.DateTimeField(help_text="Our clock.")

@@ -1,4 +1,4 @@
-"""Rejected batches, kept for staff: a few of each device, for a day."""
+"""Rejected batches, kept for staff for a day: a few refused ones of each device, and more of those stored in part."""
 
 import hashlib
 from dataclasses import dataclass
@@ -14,12 +14,17 @@ from django.utils import timezone
 from alerts.broadcast import broadcast
 from devices.authentication import InvalidDeviceKey
 from devices.models import Device, DeviceKey
+from ingest.batch import Batch
 from ingest.checking import check_batch
-from ingest.models import RejectedBatch
+from ingest.errors import IdempotencyKeyReused, NotTheRest
+from ingest.models import IngestBatch, RejectedBatch
 from ingest.storing import store_batches
 from tenants.isolation import bypass_isolation
 
 ERRORS_KEPT = 100  # per batch
+LENIENT_PER_DEVICE = 1000  # lenient batches whose bad events are kept: their device has forgotten them
+NAME_SUFFIX = " rejected"  # follows the name of a batch in the name of its bad events
+LEFT_OUT = "events_left_out"  # the code of bad events: a refusal of the same body must not be the same row
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +40,43 @@ class Rejection:
     errors: list[dict[str, Any]]
     body: bytes
     idempotency_key: str = ""
+    batch_digest: bytes | None = None
+    good_events: int | None = None
+
+
+def keep_bad_events(batch: Batch, rejection: Rejection) -> int | None:
+    """Keep the bad events of the lenient `batch`. Returns how many of its events are stored already, None if it is new.
+
+    If other events of it were good the first time, because a module was switched since, nothing more is kept: what was
+    bad then is kept already, and what is bad now may be stored. Raises IdempotencyKeyReused.
+    """
+    stored = stored_events(batch.key.device_id, batch.idempotency_key, batch.digest)
+    if stored is None or stored == len(batch.events):
+        keep(rejection)
+    return stored
+
+
+def stored_events(device_id: int, name: str | None, digest: bytes) -> int | None:
+    """How many events of a batch are stored, None if it is not. Raises IdempotencyKeyReused."""
+    rows = IngestBatch.objects.filter(device=device_id, idempotency_key=name)
+    row = (rows if name else rows.filter(digest=digest)).values_list("digest", "event_count").first()
+    if row is None:
+        return None
+    if bytes(row[0]) != digest:
+        raise IdempotencyKeyReused
+    return row[1]
+
+
+def name_of_rest(batch: Batch) -> str:
+    """The name of the bad events of `batch`. No device can send one with a space.
+
+    Not the batch's own: its good events have that. Not none at all: another batch may have the same bad events.
+    """
+    return f"{batch.idempotency_key}{NAME_SUFFIX}" if batch.idempotency_key else f"rejected of {batch.digest.hex()}"
 
 
 def keep(rejection: Rejection) -> None:
-    """Store `rejection`, and delete the device's oldest ones if there are too many.
+    """Store `rejection`, and delete the device's oldest ones of its sort if there are too many.
 
     A refused body is cut off at REJECTED_MAX_BYTES; events of a lenient batch, which its device forgets, stay whole.
     """
@@ -49,6 +87,8 @@ def keep(rejection: Rejection) -> None:
         "detail": rejection.detail,
         "errors": rejection.errors[:ERRORS_KEPT],
         "received_at": rejection.received_at,
+        "batch_digest": rejection.batch_digest,
+        "good_events": rejection.good_events,
     }
     # A repeat need not read the body that is stored.
     _, is_new = RejectedBatch.objects.defer("body").update_or_create(
@@ -66,12 +106,17 @@ def keep(rejection: Rejection) -> None:
         },
     )
     if is_new:
-        _forget_oldest(rejection.device)
+        _forget_oldest(rejection)
 
 
-def _forget_oldest(device: Device) -> None:
-    rows = RejectedBatch.objects.filter(device=device)
-    too_many = rows.order_by("-received_at", "-pk").values_list("pk", flat=True)[settings.REJECTED_PER_DEVICE :]
+def _forget_oldest(rejection: Rejection) -> None:
+    """Refused batches, which their device may still have, and bad events of lenient ones do not push each other out."""
+    rows = RejectedBatch.objects.filter(device=rejection.device)
+    if rejection.status == 200:
+        rows, limit = rows.filter(status=200), LENIENT_PER_DEVICE
+    else:
+        rows, limit = rows.exclude(status=200), settings.REJECTED_PER_DEVICE
+    too_many = rows.order_by("-received_at", "-pk").values_list("pk", flat=True)[limit:]
     RejectedBatch.objects.filter(pk__in=list(too_many)).delete()
 
 
@@ -79,8 +124,13 @@ def send_again(rejected: RejectedBatch) -> int:
     """Store `rejected` as if its device sent it now, delete it, and return the number of its events.
 
     Raises any refusal of a post, such as MalformedBatch or InvalidEvents, InvalidDeviceKey if the device has no usable
-    key, and the database's error.
+    key, NotTheRest, and the database's error.
     """
+    if rejected.batch_digest is not None:
+        name = rejected.idempotency_key.rpartition(NAME_SUFFIX)[0]
+        stored = stored_events(rejected.device_id, name or None, bytes(rejected.batch_digest))
+        if stored != rejected.good_events:
+            raise NotTheRest(stored)
     keys = DeviceKey.objects.usable().filter(device=rejected.device_id).select_related("device__tenant")
     key = keys.first()
     if key is None:

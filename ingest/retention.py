@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from django.db.models import Max, Model, QuerySet
 
 from alerts.models import SecurityAlert, Status
+from common.id_order import RECEIVED_SLACK, first_id, next_id
 from ingest.models import IngestBatch, IngestEvent
 from ingest.partitions import Partition, drop, partitions
 from tenants.models import Tenant
@@ -37,12 +38,13 @@ def delete_expired(tenant: Tenant, now: datetime) -> dict[type[Model], int]:
     if tenant.retention_days is None:
         return {}
     kept_for = timedelta(days=tenant.retention_days)
-    old = {"tenant": tenant, "received_at__lt": now - kept_for}
-    old_batches = {"tenant": tenant, "received_at__lt": now - max(kept_for, REPEATS_REMEMBERED)}
+    oldest = now - kept_for
+    alerts = SecurityAlert.objects.filter(tenant=tenant, status=Status.RESOLVED)
+    batches = IngestBatch.objects.filter(tenant=tenant)
     return {
-        IngestEvent: _delete_events(IngestEvent.objects.filter(**old)),
-        SecurityAlert: _delete_by_id(SecurityAlert.objects.filter(**old, status=Status.RESOLVED)),
-        IngestBatch: _delete_by_id(IngestBatch.objects.filter(**old_batches)),
+        IngestEvent: _delete_events(IngestEvent.objects.filter(tenant=tenant, received_at__lt=oldest)),
+        SecurityAlert: _delete_by_id(alerts, oldest),
+        IngestBatch: _delete_by_id(batches, min(oldest, now - REPEATS_REMEMBERED)),
     }
 
 
@@ -57,8 +59,15 @@ def _delete_events(events: QuerySet[IngestEvent]) -> int:
     return count
 
 
-def _delete_by_id(rows: QuerySet) -> int:
-    """Delete in id order. Each step begins where the last one ended, so deleted rows are not read again."""
+def _delete_by_id(rows: QuerySet, oldest: datetime) -> int:
+    """Delete in id order the rows received before `oldest`, the first moment that is kept.
+
+    Each step begins where the last one ended, so deleted rows are not read again, and none reads on to the end of the
+    table: no index leads to the old rows of one tenant.
+    """
+    everyones = rows.model.objects.all()
+    end = first_id(everyones, "received_at", oldest + RECEIVED_SLACK, next_id(everyones))
+    rows = rows.filter(received_at__lt=oldest, pk__lt=end)
     count, last = 0, 0
     while step := list(rows.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:STEP_ROWS]):
         rows.model.objects.filter(pk__in=step).delete()

@@ -17,13 +17,13 @@ from ingest.backlog import BATCH_OVERHEAD_BYTES, Reservation
 from ingest.batch import BadEvents, Batch
 from ingest.body import INLINE_BYTES, read_body
 from ingest.checking import check_batch, check_leniently, check_quickly
-from ingest.errors import InvalidEvents, StoredInPart
+from ingest.errors import StoredInPart
 from ingest.headers import prefers_lenient
 from ingest.limiter import limiter
 from ingest.queries import run_key_query, run_query, wrong_keys
 from ingest.refusals import refusal_lines, rejection_queue
 from ingest.refused_keys import refused_keys
-from ingest.rejections import Rejection, keep
+from ingest.rejections import LEFT_OUT, Rejection, keep_bad_events, name_of_rest
 from ingest.storing import store_batch
 from ingest.turns import run_in_turn
 
@@ -68,17 +68,17 @@ class IngestView(APIView):
         lenient = prefers_lenient(request._request.META)
         with Reservation(key.device_id) as reservation:
             batch, rejected = await self._receive(request._request, key, reservation, lenient=lenient)
+            stored: int | None = None  # events of an earlier attempt, if that is known
             if rejected:
                 # Before the good ones: a fault in between loses nothing.
-                await run_query(keep, rejected_events(batch, rejected))
+                stored = await run_query(keep_bad_events, batch, rejected_events(batch, rejected, self.body))
             reservation.release_bytes()  # the writer counts those that it holds
             try:
                 await store_batch(batch)
             except StoredInPart as part:
-                rest = len(batch.events) - part.accepted + (rejected.count if rejected else 0)
-                return lenient_answer(part.accepted, rest, [])
-        if rejected:
-            return lenient_answer(len(batch.events), rejected.count, rejected.errors)
+                stored = part.accepted
+        if rejected or stored is not None:
+            return lenient_answer(batch, rejected, stored)
         return HttpResponse(status=204, headers=LENIENT_APPLIED) if lenient else None
 
     async def _receive(
@@ -162,23 +162,38 @@ async def check_in_turn(
     return await run_in_turn(device_id, check_batch, *arguments), None
 
 
-def lenient_answer(accepted: int, rejected: int, errors: list[dict[str, Any]]) -> HttpResponse:
-    answer = {"accepted": accepted, "rejected": rejected, "errors": errors}
+def lenient_answer(batch: Batch, rejected: BadEvents | None, stored: int | None) -> HttpResponse:
+    """How much of a lenient batch is stored: its good events, or what an earlier attempt `stored`.
+
+    That may be more or less, because a module was switched in between; then the errors are not those of that attempt.
+    """
+    total = len(batch.events) + (rejected.count if rejected else 0)
+    accepted = len(batch.events) if stored is None else stored
+    if accepted == total:
+        return HttpResponse(status=204, headers=LENIENT_APPLIED)
+    errors = rejected.errors if rejected and accepted == len(batch.events) else []
+    answer = {"accepted": accepted, "rejected": total - accepted, "errors": errors}
     return HttpResponse(json.dumps(answer), content_type="application/json", headers=LENIENT_APPLIED)
 
 
-def rejected_events(batch: Batch, rejected: BadEvents) -> Rejection:
-    """The rejected events of a lenient batch: a body of their own, with the errors by index in that body."""
+def rejected_events(batch: Batch, rejected: BadEvents, body: bytes) -> Rejection:
+    """The rejected events of a lenient batch: a body of their own, with the errors by index in that body.
+
+    If there are no others, nothing is stored under the name and the digest of the batch. So they are kept as it came:
+    then it is a repeat, whether staff or its device send it first.
+    """
+    is_part = bool(batch.events)
     places: dict[object, int] = {}
     return Rejection(
         device=batch.key.device,
         source=batch.source,
         received_at=batch.received_at,
         status=200,
-        code=InvalidEvents.default_code,
+        code=LEFT_OUT,
         detail=f"{rejected.count} of {rejected.count + len(batch.events)} events were not stored.",
         errors=[e | {"index": places.setdefault(e["index"], len(places))} for e in rejected.errors],
-        body=rejected.body,
-        # Not the batch's own name: its good events have that. No device can send a name with a space.
-        idempotency_key=f"{batch.idempotency_key} rejected" if batch.idempotency_key else "",
+        body=rejected.body if is_part else body,
+        idempotency_key=name_of_rest(batch) if is_part else batch.idempotency_key or "",
+        batch_digest=batch.digest if is_part else None,
+        good_events=len(batch.events) if is_part else None,
     )

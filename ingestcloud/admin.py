@@ -141,9 +141,9 @@ def newest_alerts(request: HttpRequest) -> dict[str, Any]:
     """A table of the newest alerts, with columns from the list of alerts."""
     pages = cast(SecurityAlertAdmin, admin.site.get_model_admin(SecurityAlert))
     columns = (pages.severity_label, pages.status_label, link_to, pages.device_link, pages.received)
-    rows = [
-        [column(alert) for column in columns] for alert in pages.get_queryset(request).order_by("-pk")[:NEWEST_ALERTS]
-    ]
+    newest = SecurityAlert.objects.newest_of(request.user, NEWEST_ALERTS).values("pk")
+    alerts = pages.get_queryset(request).filter(pk__in=newest).order_by("-pk")
+    rows = [[column(alert) for column in columns] for alert in alerts]
     return {"headers": ["severity", "status", "title", "device", "received"], "rows": rows}
 
 
@@ -158,8 +158,9 @@ def devices_online(request: HttpRequest) -> Figure:
 def open_alerts(request: HttpRequest) -> Figure:
     """Counts only the newest, like all figures here: no table, however large, may slow down the front page."""
     severe = [Severity.HIGH, Severity.CRITICAL]
-    newest = SecurityAlert.objects.for_user(request.user).order_by("-pk")[:MAX_COUNTED_ROWS].values("pk")
-    count = SecurityAlert.objects.open().filter(pk__in=newest, severity__in=severe).count()
+    is_open = Q(status=Status.OPEN, severity__in=severe)
+    newest = SecurityAlert.objects.newest_of(request.user, MAX_COUNTED_ROWS)
+    count = newest.aggregate(open=Count("pk", filter=is_open))["open"]
     query = {"status__exact": Status.OPEN.value, "severity__exact": [severity.value for severity in severe]}
     url = reverse("admin:alerts_securityalert_changelist", query=query)
     return Figure("Open alerts, high or critical", str(count), url)

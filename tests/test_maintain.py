@@ -15,11 +15,12 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from alerts.models import SecurityAlert
-from ingest import partitions
+from ingest import partitions, retention
 from ingest.models import IngestBatch, IngestEvent
 from tenants.models import Tenant
 from tests.support.events import log
 from tests.support.live import ROOT, test_database_url
+from tests.support.plans import rows_read_of
 from tests.support.servers import servers_only
 
 NOW = timezone.now()
@@ -120,7 +121,7 @@ def test_many_events_are_deleted_in_small_steps(store_event, tenant, monkeypatch
 @pytest.mark.django_db
 def test_alerts_are_deleted_only_if_resolved_and_batches_only_after_a_month(tenant, device_key):
     common = {"tenant": tenant, "device": device_key.device}
-    for days in (10, 40):
+    for days in (40, 10):  # ids are in the order of arrival
         for status in ("open", "acknowledged", "resolved"):
             moment = {"received_at": NOW - days * DAY, "timestamp": NOW}
             SecurityAlert.objects.create(batch_id=1, title=f"{status} {days}", severity="low", **common, **moment)
@@ -235,3 +236,42 @@ def test_two_runs_at_the_same_time_do_not_disturb_each_other(old_partitions, sto
     assert [process.communicate()[1] for process in both] == [b"", b""]
     assert [process.returncode for process in both] == [0, 0]
     assert not IngestEvent.objects.exists()
+
+
+@servers_only
+@pytest.mark.django_db
+@pytest.mark.parametrize("model", [IngestBatch, SecurityAlert])
+def test_newer_rows_are_not_read_to_find_the_old_ones(tenant, device_key, model):
+    """No index leads to the old batches of a tenant: the last step would read the table to its end."""
+    keep_for(30, tenant)
+    tenant.refresh_from_db()
+    rows = []
+    for number in range(2_003):
+        received_at = NOW - (31 if number < 3 else 29) * DAY
+        common = {"tenant": tenant, "device": device_key.device, "received_at": received_at}
+        if model is IngestBatch:
+            numbers = {"event_count": 1, "alert_count": 0, "byte_count": 9}
+            rows.append(IngestBatch(digest=number.to_bytes(32), **numbers, **common))
+        else:
+            fields = {"title": "x", "severity": "low", "status": "resolved", "timestamp": NOW}
+            rows.append(SecurityAlert(batch_id=1, **fields, **common))
+    model.objects.bulk_create(rows)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    with rows_read_of(model._meta.db_table) as counts:
+        assert retention.delete_expired(tenant, NOW)[model] == 3
+    assert sum(counts) < 100
+
+
+@pytest.mark.django_db
+def test_batches_that_were_stored_out_of_order_are_deleted_too(tenant, device_key):
+    """Batches wait for each other, so a newer one may have the lower id."""
+    keep_for(30, tenant)
+    tenant.refresh_from_db()
+    numbers = {"event_count": 1, "alert_count": 0, "byte_count": 9}
+    for number, seconds in enumerate((1, 20, -20, 1, -1)):
+        moment = NOW - 30 * DAY - timedelta(seconds=seconds)
+        common = {"tenant": tenant, "device": device_key.device, "received_at": moment}
+        IngestBatch.objects.create(digest=bytes([number] * 32), **numbers, **common)
+    assert retention.delete_expired(tenant, NOW)[IngestBatch] == 3
+    assert IngestBatch.objects.count() == 2

@@ -1,6 +1,7 @@
 """Refused batches can be found and sent again; the good events of a batch can be stored without the bad ones."""
 
 import asyncio
+import itertools
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,8 +21,10 @@ from alerts.models import SecurityAlert
 from devices.models import Device, DeviceKey
 from ingest import refusals
 from ingest.backlog import MAX_REQUESTS
+from ingest.checking import check_leniently
 from ingest.models import IngestBatch, IngestEvent, RejectedBatch
-from ingest.rejections import Rejection
+from ingest.rejections import LEFT_OUT, Rejection, keep
+from ingest.views import rejected_events
 from tenants.models import Tenant
 from tests.support.assertions import assert_problem
 from tests.support.events import EXAMPLES, alert, log
@@ -110,6 +113,34 @@ def test_the_newest_few_of_each_device_are_kept_up_to_a_size_limit(start_server,
     assert "Send it again" not in text
     assert admin.post(page_of(of_first[0], "send_again")).status_code == 302
     assert of_first.count() == 3
+
+
+@pytest.fixture
+def keep_one(device_key):
+    """Keeps a rejection, each unlike the others."""
+    numbers = itertools.count()
+
+    def keep_one(status: int) -> None:
+        code = "malformed_json" if status == 400 else LEFT_OUT
+        keep(Rejection(device_key.device, None, timezone.now(), status, code, "", [], b"[%d]" % next(numbers)))
+
+    return keep_one
+
+
+def test_refusals_do_not_push_out_the_bad_events_of_lenient_batches(keep_one, settings, monkeypatch):
+    """Their device has forgotten them; a refused batch it still has."""
+    settings.REJECTED_PER_DEVICE = 3
+    monkeypatch.setattr("ingest.rejections.LENIENT_PER_DEVICE", 5)
+    for status in [200] * 4 + [400] * 5:
+        keep_one(status)
+    statuses = RejectedBatch.objects.values_list("status", flat=True)
+    assert sorted(statuses) == [200] * 4 + [400] * 3
+    for _ in range(3):
+        keep_one(200)
+    assert sorted(statuses.all()) == [200] * 5 + [400] * 3
+    bodies = [bytes(rejected.body) for rejected in RejectedBatch.objects.filter(status=200)]
+    assert sorted(bodies)[0] == b"[10]"
+    assert b"[0]" not in bodies
 
 
 def test_a_list_reads_no_body(server, key, admin, kept):
@@ -218,7 +249,7 @@ def test_the_good_events_of_a_lenient_batch_are_stored_and_the_others_kept(serve
     rejected = kept(1).get()
     assert json.loads(bytes(rejected.body)) == [BAD, "no event", BAD]
     assert [error["index"] for error in rejected.errors] == [0, 1, 2]
-    assert (rejected.status, rejected.code, rejected.times) == (200, "invalid_events", 2)
+    assert (rejected.status, rejected.code, rejected.times) == (200, "events_left_out", 2)
 
 
 def test_the_bad_events_of_a_lenient_batch_are_kept_whole(start_server, transactional_db, key, kept):
@@ -292,6 +323,109 @@ def test_the_answer_to_a_repeated_lenient_batch_says_how_much_is_stored(forgetfu
         assert (answer.status_code, answer.json()) == (200, {"accepted": 1, "rejected": 1, "errors": []})
     assert IngestEvent.objects.get().kind == "log"
     assert json.loads(bytes(kept(1).get().body)) == [BACKUP]
+
+
+def switch_backup(tenant: Tenant, *, on: bool) -> None:
+    tenant.backup_enabled = on
+    tenant.save()
+    time.sleep(1)  # until `forgetful_server` has forgotten its keys
+
+
+@pytest.mark.parametrize("headers", [LENIENT, LENIENT | {"Idempotency-Key": "a"}])
+def test_nothing_is_kept_of_a_repeat_whose_batch_is_stored_whole(forgetful_server, key, tenant, headers):
+    """Its 204 was lost, and the module was switched off before the repeat."""
+    bodies = body_of(BACKUP, log()), body_of(BACKUP)
+    for number, body in enumerate(bodies):
+        assert forgetful_server.post(key, content=body, headers=renamed(headers, number)).status_code == 204
+    switch_backup(tenant, on=False)
+    for number, body in enumerate(bodies):
+        answer = forgetful_server.post(key, content=body, headers=renamed(headers, number))
+        assert (answer.status_code, answer.headers["Preference-Applied"]) == (204, "handling=lenient")
+    assert not RejectedBatch.objects.exists()
+
+
+def renamed(headers: dict[str, str], number: int) -> dict[str, str]:
+    name = headers.get("Idempotency-Key")
+    return headers | {"Idempotency-Key": f"{name}{number}"} if name else headers
+
+
+def test_a_repeat_of_a_partly_stored_batch_with_more_bad_events_keeps_no_more(forgetful_server, key, tenant, kept):
+    body = body_of(BACKUP, BAD, log())
+    assert forgetful_server.post(key, content=body, headers=LENIENT).json()["accepted"] == 2
+    switch_backup(tenant, on=False)
+    answer = forgetful_server.post(key, content=body, headers=LENIENT)
+    assert (answer.status_code, answer.json()) == (200, {"accepted": 2, "rejected": 1, "errors": []})
+    assert json.loads(bytes(kept(1).get().body)) == [BAD]
+
+
+def test_a_name_with_another_body_is_refused_before_its_bad_events_are_kept(server, key, kept):
+    assert server.post(key, [log()], headers=named("a")).status_code == 204
+    refused = server.post(key, [log(), BAD], headers=LENIENT | named("a"))
+    assert_problem(refused, 422, "idempotency_key_reused")
+    assert kept(1).get().status == 422
+
+
+@pytest.mark.parametrize("name", [{}, {"Idempotency-Key": "a"}])
+@pytest.mark.parametrize("is_sent_again_first", [False, True])
+def test_a_batch_without_good_events_is_stored_once(
+    forgetful_server, key, tenant, admin, kept, name, is_sent_again_first
+):
+    """Its answer was lost, and the module is switched on before staff send it again and its device repeats it."""
+    tenant.backup_enabled = False
+    tenant.save()
+    body = b"[ " + body_of(BACKUP)[1:]  # not as we would write it
+    assert forgetful_server.post(key, content=body, headers=LENIENT | name).json()["accepted"] == 0
+    rejected = kept(1).get()
+    switch_backup(tenant, on=True)
+    if is_sent_again_first:
+        admin.post(page_of(rejected, "send_again"))
+    assert forgetful_server.post(key, content=body, headers=LENIENT | name).status_code == 204
+    admin.post(page_of(rejected, "send_again"))
+    assert IngestEvent.objects.count() == 1
+
+
+@pytest.mark.parametrize("name", [None, "a"])
+def test_bad_events_are_not_sent_again_unless_the_others_are_stored_without_them(
+    server, key, device_key, tenant, admin, name
+):
+    """The server failed after it had kept the bad events; the module is switched on before the device repeats."""
+    body = body_of(BACKUP, log())
+    tenant.backup_enabled = False
+    tenant.save()
+    batch, bad = check_leniently(body, device_key, None, timezone.now())
+    batch.idempotency_key = name
+    keep(rejected_events(batch, bad, body))
+    tenant.backup_enabled = True
+    tenant.save()
+    rejected = RejectedBatch.objects.get()
+    text = admin.post(page_of(rejected, "send_again"), follow=True).text
+    assert "Its device was told so, and may send all of it again." in text
+    headers = LENIENT | (named(name) if name else {})
+    assert server.post(key, content=body, headers=headers).status_code == 204
+    text = admin.post(page_of(rejected, "send_again"), follow=True).text
+    assert "Its batch was stored with some of these events." in text
+    assert IngestEvent.objects.count() == 2
+
+
+def test_the_same_bad_event_in_two_batches_is_sent_again_twice(server, key, tenant, admin, kept):
+    tenant.backup_enabled = False
+    tenant.save()
+    for _ in range(2):
+        assert server.post(key, [BACKUP, log()], headers=LENIENT).status_code == 200
+    tenant.backup_enabled = True
+    tenant.save()
+    for each in kept(2):
+        admin.post(page_of(each, "send_again"))
+    assert sorted(IngestEvent.objects.values_list("kind", flat=True)) == ["backup_event"] * 2 + ["log"] * 2
+
+
+def test_a_refused_repeat_does_not_cut_off_what_is_kept_of_a_lenient_batch(start_server, transactional_db, key, kept):
+    server = start_server(REJECTED_MAX_BYTES="100")
+    bad = [BAD | {"note": "x" * 100}]
+    for headers in ({}, LENIENT, {}):
+        server.post(key, bad, headers=headers)
+    assert sorted((each.status, each.is_whole) for each in kept(3)) == [(200, True), (400, False)]
+    server.stop()
 
 
 @pytest.mark.parametrize(

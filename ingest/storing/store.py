@@ -33,8 +33,8 @@ def store_batches(batches: list[Batch]) -> Outcome:
 
     A batch that its device has sent before, or that is in the group twice, is left out; that is no refusal. `refused`
     maps the index of a batch to the reason: its key was revoked or a module switched off since it was checked, its
-    Idempotency-Key was used for another body, only part of it was stored the first time, or it was left out and is not
-    found. Raises the database's error, such as IntegrityError if an id is taken.
+    Idempotency-Key was used for another body, other events of it were stored the first time, or it was left out and is
+    not found. Raises the database's error, such as IntegrityError if an id is taken.
     """
     insert = postgresql.insert if connection.vendor == "postgresql" else sqlite.insert
     inserted, alerts = insert(batches)
@@ -107,7 +107,7 @@ def _missing(left_out: dict[int, Batch]) -> dict[int, Exception]:
             missing[index] = DatabaseError("A batch was neither stored nor found. Its device is told to send it again.")
         elif digest != batch.digest:
             missing[index] = IdempotencyKeyReused()
-        elif count < len(batch.events):
+        elif count != len(batch.events):
             missing[index] = StoredInPart(count)
     return missing
 
