@@ -61,21 +61,6 @@ class StoredInPart(exceptions.APIException):
         super().__init__()
 
 
-class NotTheRest(exceptions.APIException):
-    """409, for staff: bad events of a lenient batch that are not exactly those that are missing from what is stored."""
-
-    status_code = 409
-    default_code = "not_the_rest"
-
-    def __init__(self, stored: int | None) -> None:
-        if stored is None:
-            super().__init__(
-                "The other events of its batch are not stored. Its device was told so, and may send all of it again."
-            )
-        else:
-            super().__init__("Its batch was stored with some of these events. Any others are a rejected batch too.")
-
-
 class IdempotencyKeyReused(exceptions.APIException):
     """422: the device has used the same Idempotency-Key for another body."""
 

@@ -10,13 +10,14 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
+from rest_framework.exceptions import APIException
 
 from alerts.broadcast import broadcast
 from devices.authentication import InvalidDeviceKey
 from devices.models import Device, DeviceKey
 from ingest.batch import Batch
 from ingest.checking import check_batch
-from ingest.errors import IdempotencyKeyReused, NotTheRest
+from ingest.errors import IdempotencyKeyReused
 from ingest.models import IngestBatch, RejectedBatch
 from ingest.storing import store_batches
 from tenants.isolation import bypass_isolation
@@ -25,6 +26,18 @@ ERRORS_KEPT = 100  # per batch
 LENIENT_PER_DEVICE = 1000  # lenient batches whose bad events are kept: their device has forgotten them
 NAME_SUFFIX = " rejected"  # follows the name of a batch in the name of its bad events
 LEFT_OUT = "events_left_out"  # the code of bad events: a refusal of the same body must not be the same row
+
+
+class NotTheRest(APIException):
+    """For staff: bad events of a lenient batch that are not exactly those that are missing from what is stored."""
+
+    def __init__(self, stored: int | None) -> None:
+        if stored is None:
+            super().__init__(
+                "The other events of its batch are not stored. Its device was told so, and may send all of it again."
+            )
+        else:
+            super().__init__("Its batch was stored with some of these events. Any others are a rejected batch too.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,6 +179,14 @@ class Migration(migrations.Migration):
                 ("errors", models.JSONField(default=list, help_text="By index in the body.")),
                 ("digest", models.BinaryField(help_text="SHA-256 of the body, as far as we read it.", max_length=32)),
                 (
+                    "batch_digest",
+                    models.BinaryField(help_text="SHA-256 of the whole lenient batch.", max_length=32, null=True),
+                ),
+                (
+                    "good_events",
+                    models.PositiveIntegerField(help_text="How many other events the lenient batch had.", null=True),
+                ),
+                (
                     "body",
                     models.BinaryField(
                         help_text="Inflated if that was possible, and cut off if it is large."
