@@ -18,7 +18,7 @@ CODE := alerts common devices edge_agent ingest ingestcloud tenants
 ARGS ?=
 # Tests mostly wait. Each worker has its own servers, or one of those in REDIS_URL.
 comma := ,
-TEST_WORKERS := --dist loadfile --numprocesses $(if $(DATABASE_URL),$(words $(subst $(comma), ,$(REDIS_URL))),3)
+TEST_WORKERS := --dist worksteal --numprocesses $(if $(DATABASE_URL),$(words $(subst $(comma), ,$(REDIS_URL))),4)
 ROUNDS ?= 200
 FUZZ ?= 20
 PORT ?= 8000
