@@ -179,6 +179,7 @@ def test_what_a_device_sends_is_shown_as_plain_text(server, key, analyst, page):
     assert "owned" not in page.title()
 
 
+@pytest.mark.once
 def test_a_page_says_that_its_session_has_ended(server, analyst, page):
     log_in(page, server.url)
     expect(page.locator("#socket-state")).to_have_attribute("data-state", "open")
@@ -222,6 +223,7 @@ def test_a_key_issued_in_the_admin_works_until_it_is_revoked_there(server, devic
     assert_problem(server.post(plaintext, [alert()]), 401, "invalid_device_key")
 
 
+@pytest.mark.once
 def test_the_admin_works_under_its_content_security_policy(start_server, transactional_db, page, key, device_key):
     """Opens each kind of page. The `page` fixture fails the test if the policy blocks anything."""
     server = start_server()  # a new one, which has not cached content types that other tests deleted
@@ -245,6 +247,7 @@ def test_the_admin_works_under_its_content_security_policy(start_server, transac
     page.locator("[x-on\\:click*='openUserLinks'], [x-on\\:click*='userLinks']").first.click()
 
 
+@pytest.mark.once
 def test_the_lists_and_forms_of_the_admin_fit_a_laptop(start_server, transactional_db, page, key):
     server = start_server()
     root = get_user_model().objects.create_superuser("root", password="a good password")
@@ -287,6 +290,7 @@ def test_critical_expanded_and_focused_alerts_stay_and_removed_ones_are_counted(
     expect(page.locator("#removed")).to_contain_text(f"{5003 - shown:,} older alerts are not shown")
 
 
+@pytest.mark.once
 def test_of_too_many_critical_alerts_the_oldest_are_removed_and_counted(server, key, analyst, page):
     """No other alerts are removed for them, because the page must still show what is new."""
     log_in(page, server.url)

@@ -15,6 +15,8 @@ from ingest.serializers import KINDS, EventSerializer
 from tests.support.events import EXAMPLES
 from tests.support.fuzz import FUZZ
 
+pytestmark = pytest.mark.once
+
 texts = st.text(max_size=40) | st.sampled_from(
     ["", "\x00", "\ud800", "😀", "x" * 33, "x" * 300, 'a\\b\tc\nd"e', "null"]
 )

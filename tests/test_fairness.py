@@ -23,7 +23,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 
 GZIP, ZSTD = {"Content-Encoding": "gzip"}, {"Content-Encoding": "zstd"}
 LENIENT = {"Prefer": "handling=lenient"}
@@ -43,7 +43,6 @@ HOSTILE = {
 }
 
 
-@pytest.mark.once
 @measures_waiting
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_body_that_takes_long_does_not_delay_others(server: Server, make_key, name):

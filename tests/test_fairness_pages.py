@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from tests.support.fairness import Others, measures_waiting
 from tests.support.live import HTTP
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 
 
 @measures_waiting

@@ -21,7 +21,7 @@ from ingest.models import IngestEvent
 from tenants.models import Tenant
 from tests.support.fuzz import FUZZ
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 
 CHECKS = [
     not_a_server_error,

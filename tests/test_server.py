@@ -66,6 +66,7 @@ ODD = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", ODD)
 def test_an_odd_request_causes_no_server_error_and_harms_no_one(server, key, name):
     answer = answer_to(server, ODD[name], seconds=2)
@@ -73,6 +74,7 @@ def test_an_odd_request_causes_no_server_error_and_harms_no_one(server, key, nam
     assert server.post(key, [log()]).status_code == 204
 
 
+@pytest.mark.once
 def test_an_endless_head_is_refused(server, key):
     before = psutil.Process(server.process.pid).memory_info().rss
     for part in (b"X: " + b"x" * 65536, b"x" * 65536, b"X: y\r\n" * 10_000):
@@ -93,21 +95,23 @@ def test_a_large_batch_in_one_write_is_not_taken_for_a_large_head(server, key):
             assert connection.recv(10_000).startswith(b"HTTP/1.1 204 ")
 
 
+@pytest.mark.once
 def test_an_idle_connection_is_kept_for_a_while_and_then_closed(altered_server, key):
-    server = altered_server("import ingestcloud.bounds as b; b.HEAD_SECONDS = 3")
+    server = altered_server("import ingestcloud.bounds as b; b.HEAD_SECONDS = 2")
     body = body_of(log())
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
         for _ in range(2):
             connection.sendall(head(key, len(body)) + body)
             assert connection.recv(10_000).startswith(b"HTTP/1.1 204 ")
-            time.sleep(2)
+            time.sleep(1.2)
         connection.sendall(b"POST /v1")  # the time for a head begins with its first byte
-        time.sleep(2)
+        time.sleep(1.2)
         connection.sendall(head(key, len(body))[len(b"POST /v1") :] + body)
         assert connection.recv(10_000).startswith(b"HTTP/1.1 204 ")
         assert connection.recv(10_000) == b""
 
 
+@pytest.mark.once
 @measures_waiting
 def test_a_client_that_sends_nothing_or_half_a_request_is_disconnected_and_holds_up_no_one(server, key):
     """Half a head, or half the body of a request for a page."""

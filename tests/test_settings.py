@@ -14,6 +14,8 @@ from common.seldom import SeldomLine
 from ingestcloud.checks import limits_are_positive, processes_need_redis, sqlite_has_one_writer
 from tests.support.live import ROOT
 
+pytestmark = pytest.mark.once
+
 GOOD = {
     "SECRET_KEY": "a-long-secret-of-many-characters-0123456789-ABCDEFGHIJ",
     "ALLOWED_HOSTS": "ingest.example",

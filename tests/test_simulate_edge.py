@@ -21,6 +21,8 @@ from ingest.serializers import EventSerializer
 from tests.support.fake_site import BUSY, HANG_UP, problem
 from tests.support.live import ROOT
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture
 def lines() -> list[str]:

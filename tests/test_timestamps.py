@@ -9,6 +9,8 @@ from ingest.timestamps import parse_timestamp
 from tests.support.assertions import assert_problem
 from tests.support.events import log
 
+pytestmark = pytest.mark.once
+
 MOMENT = datetime(2026, 6, 6, 10, 0, 0, tzinfo=UTC)
 
 
