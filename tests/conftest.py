@@ -131,6 +131,12 @@ def altered_server(transactional_db, tmp_path):
         assert "Traceback" not in server.log
 
 
+@pytest.fixture
+def forgetful_server(altered_server):
+    """A server that remembers a key, and with it the modules of its tenant, for half a second only."""
+    return altered_server("import ingestcloud.asgi, devices.authentication as a; a.KNOWN_SECONDS = 0.5")
+
+
 @pytest.fixture(autouse=True)
 def forget_all():
     known_keys.clear()

@@ -1,4 +1,3 @@
-import shutil
 import socket
 import stat
 import subprocess
@@ -17,6 +16,7 @@ from ingest.models import IngestEvent
 from ingestcloud.write_env import write_env
 from tenants.models import Module, Tenant
 from tests.support.live import ROOT
+from tests.support.real_clients import need
 
 pytestmark = pytest.mark.django_db
 
@@ -185,8 +185,8 @@ class TestSetupDemo:
             run("setup_demo", "--port", port)
         assert not get_user_model().objects.exists()
 
-    @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
     def test_the_curl_line_works_as_it_stands(self, port, server):
+        need("curl")
         said = run("setup_demo", "--port", port).replace(f"http://127.0.0.1:{port}", server.url)
         [line] = [line for line in said.splitlines() if line.startswith("curl")]
         answer = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True).stdout

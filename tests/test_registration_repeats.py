@@ -4,7 +4,6 @@ import json
 import logging
 import re
 import secrets
-import shutil
 import socket
 import subprocess
 import threading
@@ -29,6 +28,7 @@ from tests.support.assertions import assert_problem
 from tests.support.events import log
 from tests.support.live import ROOT, Server, test_database_url
 from tests.support.proxy import StallingAt
+from tests.support.real_clients import need
 from tests.support.servers import embedded_only, servers_only
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -161,8 +161,8 @@ def test_quotes_are_not_part_of_the_secret(server, issue, secret):
     assert [answer.status_code for answer in answers] == [201, 201]
 
 
-@pytest.mark.skipif(not (shutil.which("curl") and shutil.which("openssl")), reason="needs curl and openssl")
 def test_the_curl_commands_in_the_docs_can_be_repeated_unchanged(server, issue, tmp_path):
+    need("curl", "openssl")
     _, plaintext = issue()
     page = (ROOT / "docs" / "devices.md").read_text()
     [lines] = [text for text in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) if "X-Provisioning-Key" in text]
