@@ -62,8 +62,8 @@ test: $(VENV)/.dev ## all tests, on PostgreSQL and Redis, then embedded; or on D
 
 .PHONY: quick
 quick: $(VENV)/.dev ## the tests that need no server and no browser, in half a minute (ARGS=…)
-	TEST_STACK=embedded $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --quiet \
-		-m "not server and not browser and not outage and not real_client and not exhaustive" $(ARGS)
+	TEST_STACK=embedded $(BIN)/python -m pytest --numprocesses 3 --dist worksteal --quiet \
+		-m "not server and not browser and not outage and not real_client and not exhaustive and not slow" $(ARGS)
 
 .PHONY: coverage
 coverage: $(VENV)/.dev ## all tests, then the lines of our code that no test runs

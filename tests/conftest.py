@@ -48,6 +48,11 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix, t
         settings.DATABASES["default"]["TEST"]["NAME"] = str(tmp_path_factory.mktemp("sqlite") / "test.sqlite3")
 
 
+def pytest_configure() -> None:
+    """Let WhiteNoise look for a file when it is asked for, not for all files whenever a test makes a client."""
+    settings.WHITENOISE_AUTOREFRESH = True
+
+
 @pytest.fixture(scope="session", autouse=True)
 def static_files():
     """Collect the static files, which pages need as in production. That is slow, so only if some are newer."""

@@ -103,6 +103,7 @@ def assert_same(fast, slow) -> None:
         assert value == expected_value
 
 
+@pytest.mark.slow
 @settings(max_examples=1500 * FUZZ)
 @given(bodies())
 def test_a_batch_accepted_fast_is_accepted_slowly_with_the_same_rows(body):
@@ -115,6 +116,7 @@ def test_a_batch_accepted_fast_is_accepted_slowly_with_the_same_rows(body):
         assert_same(fast, other)
 
 
+@pytest.mark.slow
 @settings(max_examples=500 * FUZZ)
 @given(st.lists(events(), min_size=1, max_size=5))
 def test_each_event_accepted_fast_is_accepted_slowly_even_beside_refused_ones(batch):

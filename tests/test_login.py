@@ -225,6 +225,7 @@ def test_a_hash_takes_little_memory(analyst):
     assert "$m=19456,t=2,p=1$" in analyst.password
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("url", ["login", "admin:login"])
 def test_logins_from_a_network_are_limited_whatever_the_usernames(analyst, url, monkeypatch):
     monkeypatch.setattr(time, "monotonic", lambda: 1000.0)

@@ -439,6 +439,7 @@ def no_writes() -> Iterator[None]:
             other.execute("ROLLBACK")
 
 
+@pytest.mark.slow
 def test_a_session_that_cannot_be_extended_is_503(member, request):
     """The session is saved when the page is done."""
     request.getfixturevalue("no_writes")
@@ -446,6 +447,7 @@ def test_a_session_that_cannot_be_extended_is_503(member, request):
     assert (answer.status_code, answer.get("Retry-After")) == (503, "5")
 
 
+@pytest.mark.slow
 def test_a_session_that_cannot_be_created_is_503(request):
     User.objects.create_user("other", password="correct horse")
     request.getfixturevalue("no_writes")

@@ -36,6 +36,7 @@ def check_with(**environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_with_a_secret_and_hosts_it_starts_and_no_deployment_check_complains():
     result = check_with(**GOOD)
     assert (result.returncode, "no issues" in result.stdout + result.stderr) == (0, True), result.stderr
@@ -76,6 +77,7 @@ def test_limits_must_be_positive(settings, name):
     assert ids(limits_are_positive(None)) == ["ingestcloud.E002"]
 
 
+@pytest.mark.slow
 def test_the_demo_in_production_causes_a_warning():
     result = check_with(**GOOD | {"DEMO_DEVICE_KEY": "dvc_x"})
     assert result.returncode != 0

@@ -328,6 +328,7 @@ def move(tenant: Tenant) -> None:
     tenant.members.clear()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("happens", "code"), [(log_out, 4401), (let_the_session_expire, 4401), (disable, 4401), (move, 4403)]
 )
@@ -356,6 +357,7 @@ def test_two_checks_of_a_socket_fit_into_a_minute():
     assert 2 * consumers.WATCH_SECONDS < 60
 
 
+@pytest.mark.slow
 async def test_a_client_that_does_not_read_is_dropped(device_key, open_socket, monkeypatch):
     monkeypatch.setattr(consumers, "WATCH_SECONDS", 0.2)
     may_send = asyncio.Event()

@@ -45,6 +45,7 @@ def somebody(request) -> Client:
     return client
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error", category=UnorderedObjectListWarning)
 def test_choices_are_offered_only_for_fields_of_a_form(somebody):
     """For every field of every model, from either end of a relation: choices in a stable order, or nothing."""
