@@ -8,6 +8,7 @@ import subprocess
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from alerts.models import SecurityAlert
@@ -34,6 +35,7 @@ def running(command: list[str], folder: Path, **environment: str):
         process.wait(15)
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # CrowdSec leaves its plugins running
+        print(printed.read_text())  # pytest shows it if the test fails
 
 
 def run_play(folder: Path, url: str, key: str = "dvc_x") -> str:
@@ -127,8 +129,18 @@ GATE = {  # a gate's log, and the scenario of someone entering a wrong code
     "statics: [{meta: source_ip, expression: evt.Parsed.ip}]\n",
     "scenarios/gate.yaml": "type: trigger\nname: tests/gate\ndescription: wrong code\nfilter: 'true'\n"
     "groupby: evt.Meta.source_ip\nlabels: {remediation: true}\n",
-    "gate.log": "",
+    "gate.log": "the gate has started\n",
 }
+
+
+def is_followed(log: Path) -> bool:
+    """Whether a program has `log` open and is at its end. A line that was added earlier would be skipped."""
+    processes = psutil.process_iter(["open_files"])
+    return any(
+        file.path == str(log) and file.position == log.stat().st_size
+        for process in processes
+        for file in process.info["open_files"] or ()
+    )
 
 
 class TestCrowdSec:
@@ -156,7 +168,7 @@ class TestCrowdSec:
             set_up = {"http://127.0.0.1:8000": url, "PUT-THE-KEY-HERE": key, "group_wait: 5s": "group_wait: 1s"}
             adapt("crowdsec.yaml", tmp_path / "notifications", set_up)
             with running(["crowdsec", "-c", "config.yaml"], tmp_path) as printed:
-                wait_for(lambda: "Starting processing data" in printed())
+                wait_for(lambda: is_followed(tmp_path / "gate.log"))
                 with (tmp_path / "gate.log").open("a") as log:
                     log.write('gate "north": wrong code from 192.0.2.7\n')
                 yield printed
