@@ -2,6 +2,7 @@ import fcntl
 import itertools
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ from tests.support.raw_requests import AlteredServer
 counter = itertools.count(1)
 
 # The markers of a test, by the fixtures that it uses; tests of outages and of real clients set theirs themselves.
-MARKS = {"start_server": "server", "the_server": "server", "altered_server": "server", "browser": "browser"}
+SERVERS = ("start_server", "the_server", "altered_server", "the_forgetful_server")
+MARKS = dict.fromkeys(SERVERS, "server") | {"browser": "browser"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -115,9 +117,13 @@ def the_server(start_server):
 @pytest.fixture
 def server(the_server, transactional_db):
     """A running server. A test that makes it print a traceback fails."""
-    printed = len(the_server.log)
-    yield the_server
-    _, traceback, text = the_server.log[printed:].partition("Traceback")
+    yield from without_traceback(the_server)
+
+
+def without_traceback(server: Server) -> Iterator[Server]:
+    printed = len(server.log)
+    yield server
+    _, traceback, text = server.log[printed:].partition("Traceback")
     assert not traceback, text[:5000]
 
 
@@ -136,10 +142,18 @@ def altered_server(transactional_db, tmp_path):
         assert "Traceback" not in server.log
 
 
+@pytest.fixture(scope="session")
+def the_forgetful_server(django_db_setup, tmp_path_factory):
+    alterations = "import ingestcloud.asgi, devices.authentication as a; a.KNOWN_SECONDS = 0.5"
+    server = AlteredServer(tmp_path_factory.mktemp("server") / "log", alterations)
+    yield server
+    server.stop()
+
+
 @pytest.fixture
-def forgetful_server(altered_server):
+def forgetful_server(the_forgetful_server, transactional_db):
     """A server that remembers a key, and with it the modules of its tenant, for half a second only."""
-    return altered_server("import ingestcloud.asgi, devices.authentication as a; a.KNOWN_SECONDS = 0.5")
+    yield from without_traceback(the_forgetful_server)
 
 
 @pytest.fixture(autouse=True)

@@ -113,6 +113,7 @@ class Guesser:
 CHARSETS = ["unicode_escape", "raw_unicode_escape", "hex", "rot13", "undefined", "idna", "utf-16", "latin1", "nope"]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("url", ["/login/", "/admin/login/", "/alerts/", "/nothing-here", "/api/v1/devices/register"])
 @pytest.mark.django_db(transaction=True)
 def test_only_utf_8_is_accepted(server, url):
@@ -163,6 +164,7 @@ ODD = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("url", ["/login/", "/admin/login/"])
 @pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
 @pytest.mark.django_db(transaction=True)
