@@ -68,7 +68,7 @@ def static_files():
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_setup):
+def django_db_setup(django_db_setup, django_db_blocker):
     """Keep permissions when a test empties the tables: creating them again takes longer than most tests."""
     post_migrate.disconnect(create_contenttypes)
     post_migrate.disconnect(dispatch_uid="django.contrib.auth.management.create_permissions")
@@ -78,6 +78,18 @@ def django_db_setup(django_db_setup):
     introspection.django_table_names = lambda self, **kwargs: set(table_names(self, **kwargs)) - kept
     operations: Any = type(connection.ops)
     operations.execute_sql_flush = patiently(operations.execute_sql_flush)
+    yield
+    if connection.vendor == "postgresql":
+        with django_db_blocker.unblock(), connection.cursor() as cursor:
+            cursor.execute(END_OTHER_SESSIONS)
+        connection.close()
+
+
+# A process that a test left behind may keep its connection for some seconds, and then the database cannot be dropped.
+END_OTHER_SESSIONS = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
 
 
 def patiently(empty_tables):
