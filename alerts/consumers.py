@@ -231,6 +231,6 @@ def newest_id(user: Any) -> int:
 
 def alerts_after(user: Any, last_id: int) -> list[dict[str, Any]]:
     """The next page of alerts that `user` may see, oldest first."""
-    visible = SecurityAlert.objects.for_user(user).select_related("tenant", "device")
+    visible = SecurityAlert.objects.for_user(user).select_related("tenant", "device", "group")
     with acting_as(user):
         return [represent(alert) for alert in visible.filter(id__gt=last_id).order_by("id")[:PAGE_ALERTS]]

@@ -19,7 +19,7 @@ SEARCHED_ALERTS = 5000  # newest ones, searched for open critical alerts; the ad
 @never_cache
 def live_alerts(request: HttpRequest) -> HttpResponse:
     """Recent alerts, newest first; from the newest id on, the page's script follows the socket."""
-    visible = SecurityAlert.objects.for_user(request.user).select_related("tenant", "device")
+    visible = SecurityAlert.objects.for_user(request.user).select_related("tenant", "device", "group")
     recent = [represent(alert) for alert in recent_alerts(visible)]
     context = {
         "recent": recent,

@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from django.db.models import Max, Model, QuerySet
+from django.db import transaction
+from django.db.models import Exists, Max, Model, OuterRef, QuerySet
 
-from alerts.models import SecurityAlert, Status
+from alerts.models import AlertGroup, SecurityAlert, Status
+from alerts.order import take_turn
 from ingest.models import IngestBatch, IngestEvent
 from ingest.partitions import Partition, drop, partitions
 from tenants.models import Tenant
@@ -32,7 +34,7 @@ def _has_ended(partition: Partition, now: datetime) -> bool:
 def delete_expired(tenant: Tenant, now: datetime) -> dict[type[Model], int]:
     """Delete what `tenant` no longer keeps, in small steps, and return the number of rows by model.
 
-    Alerts that are not resolved stay.
+    The alerts of a group that is not closed stay, and a group stays as long as it has alerts.
     """
     if tenant.retention_days is None:
         return {}
@@ -41,7 +43,8 @@ def delete_expired(tenant: Tenant, now: datetime) -> dict[type[Model], int]:
     old_batches = {"tenant": tenant, "received_at__lt": now - max(kept_for, REPEATS_REMEMBERED)}
     return {
         IngestEvent: _delete_events(IngestEvent.objects.filter(**old)),
-        SecurityAlert: _delete_by_id(SecurityAlert.objects.filter(**old, status=Status.RESOLVED)),
+        SecurityAlert: _delete_by_id(SecurityAlert.objects.filter(**old, group__status=Status.CLOSED)),
+        AlertGroup: _delete_groups(_groups_without_alerts(tenant)),
         IngestBatch: _delete_by_id(IngestBatch.objects.filter(**old_batches)),
     }
 
@@ -54,6 +57,27 @@ def _delete_events(events: QuerySet[IngestEvent]) -> int:
         times = (min(step)[0], max(step)[0])
         IngestEvent.objects.filter(pk__in=[pk for _, pk in step], received_at__range=times).delete()
         count += len(step)
+    return count
+
+
+def _groups_without_alerts(tenant: Tenant) -> QuerySet[AlertGroup]:
+    """The closed groups that have none left, except the one that changed last.
+
+    Its revision must stay known: SQLite counts on from it, and PostgreSQL checks its sequence against it.
+    """
+    newest = AlertGroup.objects.order_by("-revision").values("pk")[:1]
+    alerts = SecurityAlert.objects.filter(group=OuterRef("pk"))
+    return AlertGroup.objects.filter(~Exists(alerts), tenant=tenant, status=Status.CLOSED).exclude(pk__in=newest)
+
+
+def _delete_groups(groups: QuerySet[AlertGroup]) -> int:
+    """Delete in id order, and only what is still found once it is our turn: a person may have reopened one."""
+    count, last = 0, 0
+    while step := list(groups.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:STEP_ROWS]):
+        with transaction.atomic():
+            take_turn()
+            count += groups.filter(pk__in=step).delete()[0]
+        last = step[-1]
     return count
 
 

@@ -22,7 +22,7 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from unfold.sites import UnfoldAdminSite
 
 from alerts.admin import SecurityAlertAdmin
-from alerts.models import SecurityAlert, Severity, Status
+from alerts.models import AlertGroup, SecurityAlert, Severity, Status
 from devices.models import ONLINE_WITHIN, Device, DeviceKey
 from ingest.models import RefusedKeyCount, RejectedBatch
 from ingest.rejections import oldest_kept
@@ -120,7 +120,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Add what a person on duty looks at first, as far as their permissions allow."""
     figures = (
         ("devices.device", devices_online),
-        ("alerts.securityalert", open_alerts),
+        ("alerts.alertgroup", open_alerts),
         ("devices.devicekey", expiring_keys),
         ("ingest.ingestbatch", last_batch),
         ("ingest.rejectedbatch", rejected_batches),
@@ -152,12 +152,15 @@ def devices_online(request: HttpRequest) -> Figure:
 
 
 def open_alerts(request: HttpRequest) -> Figure:
-    """Counts only the newest, like all figures here: no table, however large, may slow down the front page."""
+    """Counts groups that nobody has looked at, once however often they repeat.
+
+    Only among those that changed last, like all figures here: no table, however large, may slow down the front page.
+    """
     severe = [Severity.HIGH, Severity.CRITICAL]
-    newest = SecurityAlert.objects.for_user(request.user).order_by("-pk")[:MAX_COUNTED_ROWS].values("pk")
-    count = SecurityAlert.objects.open().filter(pk__in=newest, severity__in=severe).count()
-    query = {"status__exact": Status.OPEN.value, "severity__exact": [severity.value for severity in severe]}
-    url = reverse("admin:alerts_securityalert_changelist", query=query)
+    newest = AlertGroup.objects.for_user(request.user).order_by("-revision").values("pk")[:MAX_COUNTED_ROWS]
+    count = AlertGroup.objects.filter(pk__in=newest, status=Status.NEW, severity__in=severe).count()
+    query = {"status__exact": Status.NEW.value, "severity__exact": [severity.value for severity in severe]}
+    url = reverse("admin:alerts_alertgroup_changelist", query=query)
     return Figure("Open alerts, high or critical", str(count), url)
 
 

@@ -14,10 +14,12 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from alerts.models import SecurityAlert
+from alerts.models import AlertGroup, SecurityAlert, Status
+from alerts.order import next_revisions
 from ingest import partitions
 from ingest.models import IngestBatch, IngestEvent
 from tenants.models import Tenant
+from tests.support.alert_rows import alert_row
 from tests.support.events import log
 from tests.support.live import ROOT, test_database_url
 from tests.support.servers import servers_only
@@ -118,13 +120,12 @@ def test_many_events_are_deleted_in_small_steps(store_event, tenant, monkeypatch
 
 
 @pytest.mark.django_db
-def test_alerts_are_deleted_only_if_resolved_and_batches_only_after_a_month(tenant, device_key):
+def test_alerts_are_deleted_only_if_their_group_is_closed_and_batches_only_after_a_month(tenant, device_key):
     common = {"tenant": tenant, "device": device_key.device}
     for days in (10, 40):
-        for status in ("open", "acknowledged", "resolved"):
+        for status in Status:
             moment = {"received_at": NOW - days * DAY, "timestamp": NOW}
-            SecurityAlert.objects.create(batch_id=1, title=f"{status} {days}", severity="low", **common, **moment)
-        SecurityAlert.objects.filter(title__startswith="resolved").update(status="resolved")
+            alert_row(status=status, title=f"{status} {days}", severity="low", **common, **moment)
         counts = {"event_count": 1, "alert_count": 0, "byte_count": 9}
         IngestBatch.objects.create(digest=bytes([days] * 32), received_at=NOW - days * DAY, **common, **counts)
     keep_for(20, tenant)
@@ -132,11 +133,32 @@ def test_alerts_are_deleted_only_if_resolved_and_batches_only_after_a_month(tena
     assert f"Deleted 1 alert of {tenant.slug}." in printed
     assert f"Deleted 1 batch of {tenant.slug}." in printed
     titles = set(SecurityAlert.objects.values_list("title", flat=True))
-    assert titles == {"open 10", "acknowledged 10", "resolved 10", "open 40", "acknowledged 40"}
+    assert titles == {f"{status} {days}" for status in Status for days in (10, 40)} - {"closed 40"}
     keep_for(5, tenant)
     maintain()
-    assert not SecurityAlert.objects.filter(title="resolved 10").exists()
+    assert not SecurityAlert.objects.filter(title="closed 10").exists()
     assert IngestBatch.objects.count() == 1
+
+
+@pytest.mark.django_db
+def test_a_closed_group_is_deleted_with_its_last_alert_unless_it_changed_last(tenant, make_alert):
+    old, young = NOW - 40 * DAY, NOW - 10 * DAY
+    closed, kept, opened, newest = (
+        make_alert(received_at=old, status=status).group
+        for status in (Status.CLOSED, Status.CLOSED, Status.NEW, Status.CLOSED)
+    )
+    make_alert(received_at=young)
+    SecurityAlert.objects.filter(received_at=young).update(group=kept)
+    revision = next_revisions(1)[0] + 100
+    AlertGroup.objects.filter(pk=newest.pk).update(revision=revision)
+    keep_for(20, tenant)
+    printed = maintain()
+    assert f"Deleted 3 alerts of {tenant.slug}." in printed
+    assert f"Deleted 1 alert group of {tenant.slug}." in printed
+    assert not AlertGroup.objects.filter(pk=closed.pk).exists()
+    assert {kept, opened, newest} <= set(AlertGroup.objects.all())
+    assert SecurityAlert.objects.filter(group=opened).exists()
+    assert next_revisions(1) == [revision + 1]
 
 
 @servers_only

@@ -15,7 +15,8 @@ from ingest.models import IngestBatch
 from ingest.storing import postgresql, sqlite
 
 SEQUENCES_SECONDS = 10.0  # between two looks, while batches come in
-TABLES = ("ingest_batches", "ingest_events", "security_alerts", "rejected_batches")  # that this path inserts into
+# That this path inserts into.
+TABLES = ("ingest_batches", "ingest_events", "security_alerts", "alert_groups", "rejected_batches")
 
 
 @dataclass(slots=True)
