@@ -231,6 +231,6 @@ def newest_id(user: Any) -> int:
 
 def alerts_after(user: Any, last_id: int) -> list[dict[str, Any]]:
     """The next page of alerts that `user` may see, oldest first."""
-    alerts = SecurityAlert.objects.select_related("tenant", "device")
+    alerts = SecurityAlert.objects.select_related("tenant", "device", "group")
     with acting_as(user):
         return [represent(alert) for alert in alerts.next_of(user, last_id, PAGE_ALERTS)]

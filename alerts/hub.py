@@ -147,8 +147,8 @@ class Hub:
 
 def alerts_after(last_id: int) -> list[Frame]:
     """The next page of alerts, of all tenants, oldest first."""
-    rows = SecurityAlert.objects.filter(id__gt=last_id).select_related("tenant", "device").order_by("id")[:PAGE_ALERTS]
-    return [frame_of(alert) for alert in rows]
+    rows = SecurityAlert.objects.filter(id__gt=last_id).select_related("tenant", "device", "group")
+    return [frame_of(alert) for alert in rows.order_by("id")[:PAGE_ALERTS]]
 
 
 _hubs = PerLoop(lambda loop: Hub())

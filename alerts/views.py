@@ -41,13 +41,13 @@ def may_look_at_alerts(request: HttpRequest) -> bool:
 
 
 def recent_alerts(user: Any) -> list[SecurityAlert]:
-    """The newest alerts, newest first, followed by older ones that are critical and still open."""
-    alerts = SecurityAlert.objects.select_related("tenant", "device")
+    """The newest alerts, newest first, followed by older critical ones that nobody has looked at."""
+    alerts = SecurityAlert.objects.select_related("tenant", "device", "group")
     newest = list(alerts.newest_of(user, RECENT_ALERTS))
     if len(newest) < RECENT_ALERTS:
         return newest
     searched = SecurityAlert.objects.newest_of(user, RECENT_ALERTS + SEARCHED_ALERTS)
     # Chosen here: a condition and a limit would let the database search the primary key for them.
-    rows = searched.values_list("pk", "status", "severity")
-    critical = [pk for pk, *state in rows if state == [Status.OPEN, Severity.CRITICAL] and pk < newest[-1].pk]
+    rows = searched.values_list("pk", "group__status", "severity")
+    critical = [pk for pk, *state in rows if state == [Status.NEW, Severity.CRITICAL] and pk < newest[-1].pk]
     return newest + list(alerts.filter(pk__in=critical[:RECENT_ALERTS]).order_by("-id"))

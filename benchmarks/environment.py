@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from tests.support import servers
 
-TABLES = "ingest_events, ingest_batches, security_alerts"
+TABLES = "ingest_events, ingest_batches, security_alerts, alert_groups"
 UVICORN = ["uvicorn", "--no-access-log", "--log-level", "warning"]
 
 

@@ -85,7 +85,7 @@ BATCH = """INSERT INTO ingest_batches (tenant_id, device_id, digest, event_count
 EVENT = """INSERT INTO ingest_events (tenant_id, device_id, batch_id, kind, timestamp, data, received_at)
  VALUES ($1, $2, $3, $4, $5, $6, $7)"""
 ALERT = """INSERT INTO security_alerts (tenant_id, device_id, batch_id, timestamp, received_at, title, severity,
- source_ip, destination_ip, description, status) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'open')"""
+ source_ip, destination_ip, description, group_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0)"""
 
 
 @app.post("/v1/ingest", status_code=204)

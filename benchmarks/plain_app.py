@@ -61,7 +61,7 @@ class PlainView(APIView):
 
 def make_alert(batch: IngestBatch, event: dict, common: dict) -> SecurityAlert:
     known = {name: event["fields"][name] for name in ALERT_FIELDS if name in event["fields"]}
-    return SecurityAlert(batch_id=batch.pk, timestamp=event["timestamp"], **common, **known)
+    return SecurityAlert(group_id=0, batch_id=batch.pk, timestamp=event["timestamp"], **common, **known)
 
 
 urlpatterns = [path("v1/ingest", PlainView.as_view())]

@@ -1,6 +1,7 @@
 """Raw COPY of prepared text, two connections in two processes: the most that the database can accept.
 
-It writes every row that we write for the same batches (the batch, its events and its alerts), with a commit for each.
+It writes every row that we write for the same batches (the batch, its events and its alerts, but no groups of alerts),
+with a commit for each.
 Run as `python -m benchmarks.raw_copy DATABASE_URL FILE`: FILE is a pickle of lists of (table and columns, text).
 """
 
@@ -23,7 +24,7 @@ BATCHES = "ingest_batches (tenant_id, device_id, digest, event_count, alert_coun
 EVENTS = "ingest_events (tenant_id, device_id, batch_id, kind, timestamp, data, received_at)"
 ALERTS = (
     "security_alerts (tenant_id, device_id, batch_id, timestamp, received_at, title, severity, source_ip,"
-    " destination_ip, description, status)"
+    " destination_ip, description, group_id)"
 )
 
 
@@ -39,7 +40,7 @@ def copy_texts(batch: list[dict], number: int) -> list[tuple[str, bytes]]:
         for event in batch
     ]
     known = ("title", "severity", "source_ip", "destination_ip", "description")
-    alert_rows = [(*who, number, moment, now, *(data[name] for name in known), "open") for moment, data in alerts]
+    alert_rows = [(*who, number, moment, now, *(data[name] for name in known), 0) for moment, data in alerts]
     return [(BATCHES, lines([batch_row])), (EVENTS, lines(event_rows)), (ALERTS, lines(alert_rows))]
 
 

@@ -1,6 +1,7 @@
 """Raw `executemany` into SQLite: rows prepared, a commit for each batch, the same tables and durability.
 
-It writes every row that we write for the same batches: the batch, its events and its alerts.
+It writes every row that we write for the same batches: the batch, its events and its alerts, but no groups of
+alerts.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ BATCHES = ("ingest_batches", "tenant_id device_id digest event_count alert_count
 EVENTS = ("ingest_events", "tenant_id device_id batch_id kind timestamp data received_at")
 ALERTS = (
     "security_alerts",
-    "tenant_id device_id batch_id timestamp received_at title severity source_ip destination_ip description status",
+    "tenant_id device_id batch_id timestamp received_at title severity source_ip destination_ip description group_id",
 )
 
 
@@ -47,7 +48,7 @@ def rows_of(batch: list[dict], number: int) -> list[tuple[str, list[tuple]]]:
         for event in batch
     ]
     known = ("title", "severity", "source_ip", "destination_ip", "description")
-    alert_rows = [(*who, number, moment, NOW, *(data[name] for name in known), "open") for moment, data in alerts]
+    alert_rows = [(*who, number, moment, NOW, *(data[name] for name in known), 0) for moment, data in alerts]
     return [(insert(*BATCHES), [batch_row]), (insert(*EVENTS), event_rows), (insert(*ALERTS), alert_rows)]
 
 

@@ -85,10 +85,17 @@ FILL_BATCHES = """
 INSERT INTO ingest_batches (tenant_id, device_id, digest, event_count, alert_count, byte_count, received_at)
 SELECT 1, n %% 16, sha256(n::text::bytea), 500, 10, 90000, now() FROM generate_series(1, %s) AS n
 """
+FILL_GROUPS = """
+INSERT INTO alert_groups
+       (tenant_id, fingerprint, title, severity, status, count, first_seen_at, last_seen_at, last_alert_id, revision)
+SELECT 1, substr(sha256(n::text::bytea), 1, 16), 'Port scan ' || n, 'high', 'new', 10, now(), now(), 0,
+       nextval('alert_groups_revision_seq')
+  FROM generate_series(1, %s) AS n
+"""
 FILL_ALERTS = """
 INSERT INTO security_alerts
-       (tenant_id, device_id, batch_id, timestamp, received_at, title, severity, description, status)
-SELECT tenant_id, id, n, now(), now(), 'Port scan', 'high', 'SYN scan on 256 ports', 'open'
+       (tenant_id, device_id, batch_id, timestamp, received_at, title, severity, description, group_id)
+SELECT tenant_id, id, n, now(), now(), 'Port scan', 'high', 'SYN scan on 256 ports', n
   FROM devices, generate_series(1, %s) AS n
 """
 
@@ -124,6 +131,7 @@ def fill(url: str, rows: int) -> None:
         for first in range(0, rows, 1_000_000):
             connection.execute(FILL, {"first": first, "last": min(first + 1_000_000, rows) - 1})
         connection.execute(FILL_BATCHES, [rows // 500])
+        connection.execute(FILL_GROUPS, [rows // 800])
         connection.execute(FILL_ALERTS, [rows // 800])
         connection.execute("VACUUM ANALYZE")  # otherwise autovacuum would do it during the measurement
         connection.execute("CHECKPOINT")

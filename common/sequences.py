@@ -1,4 +1,4 @@
-"""PostgreSQL sequences that are behind their tables: every id that they return is taken.
+"""PostgreSQL sequences that are behind their tables: every number that they return is taken.
 
 This happens after a switch-over by logical replication, which does not carry sequences, or after rows were inserted by
 hand.
@@ -12,7 +12,7 @@ from django.db.backends.utils import CursorWrapper
 
 logger = logging.getLogger(__name__)
 
-# Every sequence that generates the ids of a column, in partitioned tables too, and in the tables of all apps.
+# Every sequence that a column owns, in partitioned tables too, and in the tables of all apps.
 OWNED = """
 SELECT sequence.oid::regclass::text, owner.oid::regclass::text, quote_ident(attname)
   FROM pg_depend
@@ -40,7 +40,7 @@ def behind() -> list[str]:
     """The tables whose sequence is behind."""
     with connection.cursor() as cursor:
         owned = _owned(cursor)
-        cursor.execute(" UNION ALL ".join(BEHIND.format(**each) for each in owned))
+        cursor.execute(" UNION ".join(BEHIND.format(**each) for each in owned))
         return [table for (table,) in cursor.fetchall()]
 
 
@@ -51,14 +51,14 @@ def set_forward(among: Collection[str] = ()) -> list[str]:
     """
     if connection.vendor != "postgresql":
         return []
-    tables = []
+    tables: list[str] = []  # a table may have two
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
         for each in _owned(cursor):
             if among and each["table"] not in among:
                 continue
             cursor.execute(SET_FORWARD.format(**each))
-            if cursor.fetchone():
+            if cursor.fetchone() and each["table"] not in tables:
                 tables.append(each["table"])
     if tables:
         logger.error("The sequence was behind the table, and was set forward: %s", ", ".join(tables))

@@ -11,12 +11,12 @@ from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.contrib.filters.admin import ChoicesCheckboxFilter, TextFilter
+from unfold.contrib.filters.admin import ChoicesCheckboxFilter
 
 from common.id_order import first_id
 from ingest import admin_rejected  # noqa: F401  registers its pages
 from ingest.models import IngestBatch, IngestEvent, Kind
-from tenants.admin.bounded import BoundedAdmin, ReceivedFilter
+from tenants.admin.bounded import BoundedAdmin, IdFilter, ReceivedFilter
 from tenants.admin.display import badge, related
 from tenants.admin.pages import RelatedFilter
 
@@ -31,25 +31,17 @@ KIND_COLOURS = {
 }
 
 
-class BatchFilter(TextFilter):
+class BatchFilter(IdFilter):
     """The events of one batch. No index leads from a batch to its events, but their ids are close together."""
 
     title = "batch"
     parameter_name = "batch"
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
-        return queryset.filter(batch_id=self.batch_id) if self.value() else queryset
-
-    @property
-    def batch_id(self) -> int:
-        value = self.value() or ""
-        return int(value) if value.isdecimal() and len(value) < 19 else 0
-
     def id_range(self, rows: QuerySet, end: int) -> tuple[int, int]:
         """Batches written at the same time share a range of ids."""
         if not self.value():
             return 0, end
-        found = first_id(rows, "batch_id", self.batch_id, end)
+        found = first_id(rows, "batch_id", self.row_id, end)
         return found - NEARBY_IDS, found + NEARBY_IDS
 
 

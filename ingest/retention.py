@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from django.db.models import Max, Model, QuerySet
+from django.db import transaction
+from django.db.models import Exists, Max, Model, OuterRef, QuerySet
 
-from alerts.models import SecurityAlert, Status
+from alerts.models import AlertGroup, SecurityAlert, Status
+from alerts.order import take_turn
 from common.id_order import RECEIVED_SLACK, first_id, next_id
 from ingest.models import IngestBatch, IngestEvent
 from ingest.partitions import Partition, drop, partitions
@@ -33,17 +35,18 @@ def _has_ended(partition: Partition, now: datetime) -> bool:
 def delete_expired(tenant: Tenant, now: datetime) -> dict[type[Model], int]:
     """Delete what `tenant` no longer keeps, in small steps, and return the number of rows by model.
 
-    Alerts that are not resolved stay.
+    The alerts of a group that is not closed stay, and a group stays as long as it has alerts.
     """
     if tenant.retention_days is None:
         return {}
     kept_for = timedelta(days=tenant.retention_days)
     oldest = now - kept_for
-    alerts = SecurityAlert.objects.filter(tenant=tenant, status=Status.RESOLVED)
+    alerts = SecurityAlert.objects.filter(tenant=tenant, group__status=Status.CLOSED)
     batches = IngestBatch.objects.filter(tenant=tenant)
     return {
         IngestEvent: _delete_events(IngestEvent.objects.filter(tenant=tenant, received_at__lt=oldest)),
         SecurityAlert: _delete_by_id(alerts, oldest),
+        AlertGroup: _delete_groups(_groups_without_alerts(tenant)),
         IngestBatch: _delete_by_id(batches, min(oldest, now - REPEATS_REMEMBERED)),
     }
 
@@ -56,6 +59,27 @@ def _delete_events(events: QuerySet[IngestEvent]) -> int:
         times = (min(step)[0], max(step)[0])
         IngestEvent.objects.filter(pk__in=[pk for _, pk in step], received_at__range=times).delete()
         count += len(step)
+    return count
+
+
+def _groups_without_alerts(tenant: Tenant) -> QuerySet[AlertGroup]:
+    """The closed groups that have none left, except the one that changed last.
+
+    Its revision must stay known: SQLite counts on from it, and PostgreSQL checks its sequence against it.
+    """
+    newest = AlertGroup.objects.order_by("-revision").values("pk")[:1]
+    alerts = SecurityAlert.objects.filter(group=OuterRef("pk"))
+    return AlertGroup.objects.filter(~Exists(alerts), tenant=tenant, status=Status.CLOSED).exclude(pk__in=newest)
+
+
+def _delete_groups(groups: QuerySet[AlertGroup]) -> int:
+    """Delete in id order, and only what is still found once it is our turn: a person may have reopened one."""
+    count, last = 0, 0
+    while step := list(groups.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:STEP_ROWS]):
+        with transaction.atomic():
+            take_turn()
+            count += groups.filter(pk__in=step).delete()[0]
+        last = step[-1]
     return count
 
 

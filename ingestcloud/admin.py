@@ -22,7 +22,7 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from unfold.sites import UnfoldAdminSite
 
 from alerts.admin import SecurityAlertAdmin
-from alerts.models import SecurityAlert, Severity, Status
+from alerts.models import AlertGroup, SecurityAlert, Severity, Status
 from devices.models import ONLINE_WITHIN, Device, DeviceKey
 from ingest.models import RefusedKeyCount, RejectedBatch
 from ingest.rejections import oldest_kept
@@ -124,7 +124,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Add what a person on duty looks at first, as far as their permissions allow."""
     figures = (
         ("devices.device", devices_online),
-        ("alerts.securityalert", open_alerts),
+        ("alerts.alertgroup", open_alerts),
         ("devices.devicekey", expiring_keys),
         ("ingest.ingestbatch", last_batch),
         ("ingest.rejectedbatch", rejected_batches),
@@ -156,13 +156,15 @@ def devices_online(request: HttpRequest) -> Figure:
 
 
 def open_alerts(request: HttpRequest) -> Figure:
-    """Counts only the newest, like all figures here: no table, however large, may slow down the front page."""
+    """Counts groups that nobody has looked at, once however often they repeat.
+
+    Only among those that changed last, like all figures here: no table, however large, may slow down the front page.
+    """
     severe = [Severity.HIGH, Severity.CRITICAL]
-    is_open = Q(status=Status.OPEN, severity__in=severe)
-    newest = SecurityAlert.objects.newest_of(request.user, MAX_COUNTED_ROWS)
-    count = newest.aggregate(open=Count("pk", filter=is_open))["open"]
-    query = {"status__exact": Status.OPEN.value, "severity__exact": [severity.value for severity in severe]}
-    url = reverse("admin:alerts_securityalert_changelist", query=query)
+    latest = AlertGroup.objects.latest_of(request.user, MAX_COUNTED_ROWS)
+    count = latest.aggregate(open=Count("pk", filter=Q(status=Status.NEW, severity__in=severe)))["open"]
+    query = {"status__exact": Status.NEW.value, "severity__exact": [severity.value for severity in severe]}
+    url = reverse("admin:alerts_alertgroup_changelist", query=query)
     return Figure("Open alerts, high or critical", str(count), url)
 
 

@@ -78,7 +78,10 @@ UNFOLD = {
             {
                 "title": "Security",
                 "separator": True,
-                "items": [entry("Alerts", "notification_important", "alerts.securityalert")],
+                "items": [
+                    entry("Alert groups", "notification_important", "alerts.alertgroup"),
+                    entry("Alerts", "fact_check", "alerts.securityalert"),
+                ],
             },
             {
                 "title": "Fleet",

@@ -51,7 +51,7 @@ class Tenant(models.Model):
         null=True,
         blank=True,
         validators=[MinValueValidator(1), MaxValueValidator(36_500)],
-        help_text="Events and resolved alerts are deleted this many days after they arrived. Empty: never.",
+        help_text="Events and the alerts of closed groups are deleted this many days after they arrived. Empty: never.",
     )
     members = models.ManyToManyField(settings.AUTH_USER_MODEL, through="Membership", related_name="tenants", blank=True)
     created_at = models.DateTimeField(auto_now_add=True)

@@ -20,12 +20,13 @@ from django.db.models.signals import post_migrate
 from django.test import Client
 from django.utils import timezone
 
-from alerts.models import SecurityAlert
+from alerts.models import AlertGroup, SecurityAlert
 from devices.authentication import known_keys
 from devices.models import Device, DeviceKey, ProvisioningKey
 from ingest.models import IngestBatch, IngestEvent, RejectedBatch
 from ingestcloud.login import logins
 from tenants.models import Tenant
+from tests.support.alert_rows import alert_row
 from tests.support.fake_site import Site
 from tests.support.live import ROOT, Server
 from tests.support.raw_requests import AlteredServer
@@ -280,10 +281,9 @@ def store(device_key):
 def make_alert(device_key):
     def make(**fields) -> SecurityAlert:
         now = timezone.now()
-        fields = {"title": "Port scan", "severity": "high", "tenant": device_key.device.tenant} | fields
-        return SecurityAlert.objects.create(
-            device=device_key.device, batch_id=1, timestamp=now, received_at=now, **fields
-        )
+        title = f"Port scan {AlertGroup.objects.count()}"  # each has a group of its own
+        fields = {"title": title, "severity": "high", "tenant": device_key.device.tenant} | fields
+        return alert_row(**{"device": device_key.device, "timestamp": now, "received_at": now} | fields)
 
     return make
 

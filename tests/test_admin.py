@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from alerts.models import SecurityAlert
+from alerts.models import AlertGroup, SecurityAlert, Status
 from devices.models import Device, DeviceKey
 from tenants.models import Tenant
 from tests.support.admin_pages import list_of, page_of, rows_shown
@@ -23,7 +23,7 @@ PLAINTEXT = re.compile(r"dvc_[\w-]{43}")
 HOSTILE = {"message": "</pre><script>alert('x')</script>", "city": "Zürich"}
 LISTS = [
     "tenants_tenant", "devices_device", "devices_devicekey", "devices_provisioningkey", "alerts_securityalert",
-    "ingest_ingestevent", "ingest_ingestbatch", "auth_user", "auth_group",
+    "alerts_alertgroup", "ingest_ingestevent", "ingest_ingestbatch", "auth_user", "auth_group",
 ]  # fmt: skip
 
 
@@ -42,13 +42,14 @@ def test_every_model_that_staff_can_add_has_a_form(admin_client, name):
 
 
 def test_every_change_and_history_page_opens(admin_client, device_key, store, make_alert):
-    event = store()[0]
+    event, alert = store()[0], make_alert()
     device = device_key.device
     for row in (
         device.tenant,
         device,
         device_key,
-        make_alert(),
+        alert,
+        alert.group,
         event,
         event.batch,
         User.objects.get(username="admin"),
@@ -62,7 +63,7 @@ def test_the_front_page_shows_current_figures_and_alerts(admin_client, device_ke
     Device.objects.update(last_seen_at=timezone.now())
     make_alert(severity="critical")
     make_alert(severity="low")
-    make_alert(severity="high", status="resolved")
+    make_alert(severity="high", status=Status.CLOSED)
     store()
     figures = {figure.title: figure for figure in admin_client.get(reverse("admin:index")).context["figures"]}
     assert figures["Devices online"].value == "1 of 1"
@@ -176,25 +177,54 @@ def test_staff_see_a_tenant_that_they_add(staff):
 # Alerts
 
 
-def test_only_the_status_of_an_alert_can_be_changed(admin_client, make_alert):
+def test_an_alert_and_its_group_are_read_only(admin_client, make_alert):
     alert = make_alert()
-    admin_client.post(page_of(alert), {"status": "acknowledged", "title": "Nothing", "severity": "info"})
-    alert.refresh_from_db()
-    assert (alert.status, alert.title, alert.severity) == ("acknowledged", "Port scan", "high")
-    assert admin_client.get(reverse("admin:alerts_securityalert_add")).status_code == 403
-    assert admin_client.post(page_of(alert).replace("/change/", "/delete/"), {"post": "yes"}).status_code == 403
+    for row in (alert, alert.group):
+        assert admin_client.post(page_of(row), {"status": "closed", "title": "Nothing"}).status_code == 403
+        assert admin_client.post(page_of(row).replace("/change/", "/delete/"), {"post": "yes"}).status_code == 403
+        assert admin_client.get(list_of(row).rstrip("/") + "/add/").status_code == 403
+    assert page_of(alert.group) in admin_client.get(page_of(alert)).text
 
 
 @pytest.mark.parametrize(
-    ("action", "status"), [("acknowledge", "acknowledged"), ("resolve", "resolved"), ("reopen", "open")]
+    ("action", "before", "after"),
+    [("acknowledge", "new", "acknowledged"), ("close", "acknowledged", "closed"), ("reopen", "closed", "new")],
 )
-def test_alerts_can_be_triaged_in_bulk(admin_client, make_alert, action, status):
-    alerts = [make_alert(status="acknowledged" if action == "reopen" else "open") for _ in range(3)]
-    chosen = [alert.pk for alert in alerts[:2]]
-    text = admin_client.post(list_of(SecurityAlert), {"action": action, "_selected_action": chosen}, follow=True).text
-    assert f"2 alerts are now {status}." in text
-    assert set(SecurityAlert.objects.filter(status=status).values_list("pk", flat=True)) == set(chosen)
-    assert LogEntry.objects.filter(object_id__in=chosen, change_message__contains=status).count() == 2
+def test_groups_can_be_triaged_in_bulk(admin_client, make_alert, action, before, after):
+    groups = [make_alert(status=before).group for _ in range(3)]
+    chosen, left = groups[:2], groups[2]
+    admin_client.post(list_of(AlertGroup), {"action": action, "_selected_action": [group.pk for group in chosen]})
+    assert set(AlertGroup.objects.filter(status=after)) == set(chosen)
+    assert {group.revision for group in AlertGroup.objects.filter(status=after)} == {
+        left.revision + 1,
+        left.revision + 2,
+    }
+    label = Status(after).label
+    assert LogEntry.objects.filter(object_id__in=[g.pk for g in chosen], change_message__contains=label).count() == 2
+    newest = AlertGroup.objects.order_by("-revision")[0].revision
+    admin_client.post(list_of(AlertGroup), {"action": action, "_selected_action": [chosen[0].pk]})
+    assert AlertGroup.objects.order_by("-revision")[0].revision == newest  # nothing changed again
+
+
+@pytest.mark.parametrize("action", ["reopen", "acknowledge"])
+def test_a_closed_group_stays_closed_while_another_of_its_fingerprint_is_open(admin_client, make_alert, action):
+    first, second, third = (make_alert(title="same", status=status).group for status in ("closed", "closed", "new"))
+    form = {"action": action, "_selected_action": [first.pk, second.pk]}
+    page = admin_client.post(list_of(AlertGroup), form, follow=True)
+    assert page.text.count("“same” stays closed") == 2
+    AlertGroup.objects.filter(pk=third.pk).update(status=Status.CLOSED)
+    page = admin_client.post(list_of(AlertGroup), form, follow=True)
+    assert page.text.count("“same” stays closed") == 1
+    assert AlertGroup.objects.exclude(status=Status.CLOSED).get() == second
+
+
+def test_groups_can_be_triaged_only_with_the_permission(staff, make_alert):
+    group = make_alert().group
+    client = staff("view_alertgroup", "change_securityalert", tenants=(group.tenant,))
+    client.post(list_of(AlertGroup), {"action": "close", "_selected_action": [group.pk]})
+    assert client.post(page_of(group), {"status": "closed"}).status_code == 403
+    group.refresh_from_db()
+    assert group.status == Status.NEW
 
 
 def test_the_page_of_an_alert_links_to_its_batch(admin_client, make_alert):
@@ -223,15 +253,6 @@ def test_a_page_names_its_object_as_it_is_written(admin_client, device_key):
     assert [part.strip() for part in re.findall(r">([^<>]+)</a>", title)] == ["Fleet", "Device keys", str(device_key)]
 
 
-def test_alerts_can_be_triaged_only_with_the_permission(staff, make_alert):
-    alert = make_alert()
-    client = staff("view_securityalert", tenants=(alert.tenant,))
-    client.post(list_of(SecurityAlert), {"action": "resolve", "_selected_action": [alert.pk]})
-    assert client.post(page_of(alert), {"status": "resolved"}).status_code == 403
-    alert.refresh_from_db()
-    assert alert.status == "open"
-
-
 @pytest.mark.parametrize(
     ("permission", "is_linked"),
     [("view_securityalert", True), ("change_securityalert", True), ("delete_securityalert", False)],
@@ -250,8 +271,23 @@ def test_the_live_page_links_to_the_alerts_only_for_staff(client, tenant):
     assert list_of(SecurityAlert) not in client.get(reverse("live_alerts")).text
 
 
-def test_alerts_can_be_found_by_title_address_severity_and_status(admin_client, make_alert):
-    found = make_alert(title="Brute force", source_ip="192.0.2.7", severity="critical", status="resolved")
+def test_alerts_and_groups_can_be_found_by_title_address_severity_and_status(admin_client, make_alert):
+    found = make_alert(title="Brute force", source_ip="192.0.2.7", severity="critical", status=Status.CLOSED)
     make_alert()
-    for query in ({"q": "brute"}, {"q": "192.0.2"}, {"severity__exact": "critical"}, {"status__exact": "resolved"}):
+    for query in ({"q": "brute"}, {"q": "192.0.2"}, {"severity__exact": "critical"}):
         assert rows_shown(admin_client.get(list_of(SecurityAlert), query)) == [found.pk]
+        assert rows_shown(admin_client.get(list_of(AlertGroup), query)) == [found.group.pk]
+    for query in ({"group__status__exact": "closed"}, {"group": found.group.pk}):
+        assert rows_shown(admin_client.get(list_of(SecurityAlert), query)) == [found.pk]
+    assert rows_shown(admin_client.get(list_of(AlertGroup), {"status__exact": "closed"})) == [found.group.pk]
+
+
+def test_the_page_of_a_group_leads_to_its_alerts_however_old(admin_client, make_alert, monkeypatch):
+    monkeypatch.setattr("tenants.admin.bounded.MAX_SEARCHED_ROWS", 2)
+    old = make_alert()
+    for _ in range(5):
+        make_alert()
+    link = re.search(r'href="([^"]+\?group=\d+)"', admin_client.get(page_of(old.group)).text)[1]
+    assert rows_shown(admin_client.get(link)) == [old.pk]
+    for nonsense in ("x", "9" * 30, "-1"):
+        assert rows_shown(admin_client.get(list_of(SecurityAlert), {"group": nonsense})) == []

@@ -8,7 +8,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from alerts.models import SecurityAlert
+from alerts.models import AlertGroup, SecurityAlert
 from devices.models import Device, DeviceKey
 from ingest.models import IngestBatch, IngestEvent
 from tenants.admin import bounded
@@ -130,7 +130,7 @@ def test_a_filter_searches_only_the_newest_rows_and_says_so(admin_client, store,
     assert old[0].pk not in rows_shown(response)
 
 
-@pytest.mark.parametrize("model", [IngestEvent, IngestBatch, SecurityAlert])
+@pytest.mark.parametrize("model", [IngestEvent, IngestBatch, SecurityAlert, AlertGroup])
 @pytest.mark.parametrize("query", [{}, {"tenant__id__exact": "1"}, {"o": "2"}, {"_facets": "True"}])
 def test_nothing_is_counted_or_sorted_without_a_bound(admin_client, store, make_alert, model, query):
     store(2)
@@ -155,7 +155,7 @@ def test_a_list_counts_up_to_its_bound_and_says_that_there_are_more(admin_client
     assert len(rows_shown(admin_client.get(list_of(IngestEvent), {"p": 2}))) == 10
 
 
-@pytest.mark.parametrize("model", [IngestEvent, IngestBatch, SecurityAlert, Device, DeviceKey, Tenant])
+@pytest.mark.parametrize("model", [IngestEvent, IngestBatch, SecurityAlert, AlertGroup, Device, DeviceKey, Tenant])
 def test_a_list_makes_no_more_queries_for_more_rows(
     admin_client, model, store, make_alert, make_key, django_assert_max_num_queries
 ):

@@ -15,16 +15,25 @@ from alerts.views import recent_alerts
 from devices.models import Device
 from ingestcloud.admin import newest_alerts, open_alerts
 from tenants.isolation import acting_as
+from tests.support.alert_rows import alert_row
 from tests.support.plans import rows_read_of
 from tests.support.servers import servers_only
 
 pytestmark = pytest.mark.django_db
 
 LOUD_ALERTS = 200_000
+# Each alert with a group of its own.
 INSERT = """
+WITH begun AS (
+  INSERT INTO alert_groups (tenant_id, fingerprint, title, severity, status, count, first_seen_at, last_seen_at,
+                            last_alert_id, revision)
+  SELECT %s, sha256(n::text::bytea), 'Port scan', %s, 'new', 1, now(), now(), 1, nextval('alert_groups_revision_seq')
+    FROM generate_series(1, %s) AS n
+  RETURNING id, tenant_id, title, severity
+)
 INSERT INTO security_alerts (tenant_id, device_id, batch_id, timestamp, received_at, title, severity, source_ip,
-                             destination_ip, description, status)
-SELECT %s, %s, 1, now(), now(), 'Port scan', %s, NULL, NULL, '', 'open' FROM generate_series(1, %s)
+                             destination_ip, description, group_id)
+SELECT tenant_id, %s, 1, now(), now(), title, severity, NULL, NULL, '', id FROM begun
 """
 
 
@@ -45,7 +54,7 @@ def quiet_user(devices) -> User:
 def store_alert(device: Device) -> int:
     now = timezone.now()
     fields = {"tenant": device.tenant, "device": device, "timestamp": now, "received_at": now, "severity": "critical"}
-    return SecurityAlert.objects.create(title="Port scan", batch_id=1, **fields).pk
+    return alert_row(title=f"Port scan {SecurityAlert.objects.count()}", **fields).pk
 
 
 def test_newest_and_next_alerts_are_those_of_all_tenants_of_a_user(quiet_user, devices, make_key):
@@ -72,15 +81,14 @@ def test_a_quiet_tenants_alerts_are_found_without_those_of_a_loud_one(
     monkeypatch.setattr("alerts.views.SEARCHED_ALERTS", 500)
     loud = make_key()[0].device
     with connection.cursor() as cursor:
-        cursor.execute(INSERT, [devices[0].tenant_id, devices[0].pk, "critical", own_alerts])
-        cursor.execute(INSERT, [loud.tenant_id, loud.pk, "high", LOUD_ALERTS])
+        cursor.execute(INSERT, [devices[0].tenant_id, "critical", own_alerts, devices[0].pk])
+        cursor.execute(INSERT, [loud.tenant_id, "high", LOUD_ALERTS, loud.pk])
         cursor.execute("ANALYZE")
     last = newest_id(quiet_user)
     request: Any = SimpleNamespace(user=quiet_user)
     queries: dict[str, Callable[[], object]] = {
         "first alerts of the page": lambda: recent_alerts(quiet_user),
         "newest alerts of the admin": lambda: newest_alerts(request),
-        "open alerts of the admin": lambda: open_alerts(request),
         "newest id of a socket": lambda: newest_id(quiet_user),
         "a ping": lambda: alerts_after(quiet_user, last),
         "all alerts of a socket": lambda: alerts_after(quiet_user, 0),
@@ -90,4 +98,7 @@ def test_a_quiet_tenants_alerts_are_found_without_those_of_a_loud_one(
         with acting_as(quiet_user), rows_read_of("security_alerts") as counts:
             query()
         read[name] = sum(counts)
+    with acting_as(quiet_user), rows_read_of("alert_groups") as counts:
+        open_alerts(request)
+    read["open alerts of the admin"] = sum(counts)
     assert {name: count for name, count in read.items() if count > 10 * own_alerts} == {}

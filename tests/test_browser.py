@@ -11,7 +11,7 @@ import pytest
 from django.contrib.auth import get_user_model
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from alerts.models import SecurityAlert
+from alerts.models import AlertGroup, SecurityAlert, Status
 from tests.support.assertions import assert_problem
 from tests.support.events import alert, log
 
@@ -347,7 +347,7 @@ def test_a_page_that_was_offline_misses_no_critical_alert(server, key, analyst, 
 
 def test_a_page_opened_late_shows_critical_alerts_that_are_still_open(server, key, analyst, page):
     server.post(key, [alert("critical one", severity="critical"), alert("closed one", severity="critical")])
-    SecurityAlert.objects.filter(title="closed one").update(status="resolved")
+    AlertGroup.objects.filter(title="closed one").update(status=Status.CLOSED)
     flood(server, key, 1000)
     log_in(page, server.url)
     expect(row(page, "critical one")).to_have_count(1)

@@ -12,6 +12,8 @@ from alerts.broadcast import EVENT_TYPE, GROUP
 from alerts.hub import Hub
 from alerts.models import SecurityAlert
 from devices.models import DeviceKey
+from tests.support.alert_rows import alert_row
+from tests.support.events import numbers
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -58,10 +60,10 @@ async def send(*ids: int, tenant_id: int = ONE) -> None:
 
 
 @database_sync_to_async
-def alert_row(key: DeviceKey, **fields) -> SecurityAlert:
+def stored_alert(key: DeviceKey, **fields) -> SecurityAlert:
     now = timezone.now()
     common = {"device": key.device, "tenant": key.device.tenant, "timestamp": now, "received_at": now}
-    return SecurityAlert.objects.create(title="old", severity="low", batch_id=1, **common, **fields)
+    return alert_row(title=f"alert {next(numbers)}", severity="low", **common, **fields)
 
 
 async def until(recorder: Recorder, expected: list[list[int] | None]) -> None:
@@ -91,12 +93,12 @@ async def test_the_hub_waits_for_a_message_that_was_overtaken():
 
 
 async def test_the_alerts_of_a_lost_message_are_read_once_for_all_listeners(device_key):
-    first = (await alert_row(device_key)).pk
+    first = (await stored_alert(device_key)).pk
     tenant_id = device_key.device.tenant_id
     own, others = Recorder(tenant_id), [Recorder(), Recorder(tenant_id, OTHER)]
     async with listening(own, *others):
         for _ in range(3):
-            await alert_row(device_key)
+            await stored_alert(device_key)
         await send(first + 1, tenant_id=tenant_id)
         await send(first + 3, tenant_id=tenant_id)
         for recorder in (own, *others):
@@ -107,10 +109,10 @@ async def test_the_alerts_of_a_lost_message_are_read_once_for_all_listeners(devi
 
 
 async def test_ids_that_were_never_used_are_skipped(device_key):
-    first = (await alert_row(device_key)).pk
+    first = (await stored_alert(device_key)).pk
     recorder = Recorder()
     async with listening(recorder):
-        second = (await alert_row(device_key, pk=first + 7)).pk
+        second = (await stored_alert(device_key, pk=first + 7)).pk
         await send(second)
         await until(recorder, [[second]])
 
@@ -133,7 +135,7 @@ async def test_a_repeated_message_is_not_delivered_again():
 
 
 async def test_the_hub_continues_from_the_newest_stored_alert(device_key):
-    newest = (await alert_row(device_key)).pk
+    newest = (await stored_alert(device_key)).pk
     recorder = Recorder()
     async with listening(recorder):
         await send(newest)

@@ -56,7 +56,7 @@ def test_a_security_alert_is_stored_as_an_alert_too(server, key, device_key):
     server.post(key, content=f"[{EXAMPLES['security_alert']}]")
 
     stored = SecurityAlert.objects.get()
-    assert (stored.title, stored.severity, stored.status) == ("Port scan detected", "high", "open")
+    assert (stored.title, stored.severity, stored.group.status) == ("Port scan detected", "high", "new")
     assert (stored.source_ip, stored.destination_ip) == ("192.168.1.100", "10.0.0.1")
     assert stored.description == "SYN scan from 192.168.1.100 on 256 ports"
     assert (stored.device, stored.batch_id) == (device_key.device, IngestBatch.objects.get().pk)

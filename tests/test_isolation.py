@@ -22,7 +22,7 @@ from django.db.models import F, Model
 from django.test import Client
 from django.urls import URLPattern, reverse
 
-from alerts.models import SecurityAlert
+from alerts.models import AlertGroup, SecurityAlert
 from devices.models import Device, DeviceKey, ProvisioningKey
 from ingest.models import IngestEvent
 from tenants.admin.pages import TenantScoped
@@ -91,7 +91,7 @@ def test_a_forgotten_filter_changes_nothing_of_other_tenants(model, ours, theirs
 
 
 @servers_only
-@pytest.mark.parametrize("model", [Device, ProvisioningKey, IngestEvent, SecurityAlert])
+@pytest.mark.parametrize("model", [Device, ProvisioningKey, IngestEvent, SecurityAlert, AlertGroup])
 def test_no_row_can_be_moved_to_another_tenant(model, ours, theirs):
     row = ours.rows[model]
     row.tenant = theirs.tenant

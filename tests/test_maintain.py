@@ -14,10 +14,12 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from alerts.models import SecurityAlert
+from alerts.models import AlertGroup, SecurityAlert, Status
+from alerts.order import next_revisions
 from ingest import partitions, retention
 from ingest.models import IngestBatch, IngestEvent
 from tenants.models import Tenant
+from tests.support.alert_rows import alert_row
 from tests.support.events import log
 from tests.support.live import ROOT, test_database_url
 from tests.support.plans import rows_read_of
@@ -119,13 +121,12 @@ def test_many_events_are_deleted_in_small_steps(store_event, tenant, monkeypatch
 
 
 @pytest.mark.django_db
-def test_alerts_are_deleted_only_if_resolved_and_batches_only_after_a_month(tenant, device_key):
+def test_alerts_are_deleted_only_if_their_group_is_closed_and_batches_only_after_a_month(tenant, device_key):
     common = {"tenant": tenant, "device": device_key.device}
     for days in (40, 10):  # ids are in the order of arrival
-        for status in ("open", "acknowledged", "resolved"):
+        for status in Status:
             moment = {"received_at": NOW - days * DAY, "timestamp": NOW}
-            SecurityAlert.objects.create(batch_id=1, title=f"{status} {days}", severity="low", **common, **moment)
-        SecurityAlert.objects.filter(title__startswith="resolved").update(status="resolved")
+            alert_row(status=status, title=f"{status} {days}", severity="low", **common, **moment)
         counts = {"event_count": 1, "alert_count": 0, "byte_count": 9}
         IngestBatch.objects.create(digest=bytes([days] * 32), received_at=NOW - days * DAY, **common, **counts)
     keep_for(20, tenant)
@@ -133,11 +134,32 @@ def test_alerts_are_deleted_only_if_resolved_and_batches_only_after_a_month(tena
     assert f"Deleted 1 alert of {tenant.slug}." in printed
     assert f"Deleted 1 batch of {tenant.slug}." in printed
     titles = set(SecurityAlert.objects.values_list("title", flat=True))
-    assert titles == {"open 10", "acknowledged 10", "resolved 10", "open 40", "acknowledged 40"}
+    assert titles == {f"{status} {days}" for status in Status for days in (10, 40)} - {"closed 40"}
     keep_for(5, tenant)
     maintain()
-    assert not SecurityAlert.objects.filter(title="resolved 10").exists()
+    assert not SecurityAlert.objects.filter(title="closed 10").exists()
     assert IngestBatch.objects.count() == 1
+
+
+@pytest.mark.django_db
+def test_a_closed_group_is_deleted_with_its_last_alert_unless_it_changed_last(tenant, make_alert):
+    old, young = NOW - 40 * DAY, NOW - 10 * DAY
+    closed, kept, opened, newest = (
+        make_alert(received_at=old, status=status).group
+        for status in (Status.CLOSED, Status.CLOSED, Status.NEW, Status.CLOSED)
+    )
+    make_alert(received_at=young)
+    SecurityAlert.objects.filter(received_at=young).update(group=kept)
+    revision = next_revisions(1)[0] + 100
+    AlertGroup.objects.filter(pk=newest.pk).update(revision=revision)
+    keep_for(20, tenant)
+    printed = maintain()
+    assert f"Deleted 3 alerts of {tenant.slug}." in printed
+    assert f"Deleted 1 alert group of {tenant.slug}." in printed
+    assert not AlertGroup.objects.filter(pk=closed.pk).exists()
+    assert {kept, opened, newest} <= set(AlertGroup.objects.all())
+    assert SecurityAlert.objects.filter(group=opened).exists()
+    assert next_revisions(1) == [revision + 1]
 
 
 @servers_only
@@ -245,6 +267,10 @@ def test_newer_rows_are_not_read_to_find_the_old_ones(tenant, device_key, model)
     """No index leads to the old batches of a tenant: the last step would read the table to its end."""
     keep_for(30, tenant)
     tenant.refresh_from_db()
+    fields = {"title": "x", "severity": "low", "timestamp": NOW}
+    closed = alert_row(
+        Status.CLOSED, tenant=tenant, device=device_key.device, received_at=NOW - 31 * DAY, **fields
+    ).group
     rows = []
     for number in range(2_003):
         received_at = NOW - (31 if number < 3 else 29) * DAY
@@ -253,13 +279,15 @@ def test_newer_rows_are_not_read_to_find_the_old_ones(tenant, device_key, model)
             numbers = {"event_count": 1, "alert_count": 0, "byte_count": 9}
             rows.append(IngestBatch(digest=number.to_bytes(32), **numbers, **common))
         else:
-            fields = {"title": "x", "severity": "low", "status": "resolved", "timestamp": NOW}
-            rows.append(SecurityAlert(batch_id=1, **fields, **common))
+            rows.append(SecurityAlert(batch_id=1, group=closed, **fields, **common))
     model.objects.bulk_create(rows)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
+    old = model.objects.filter(received_at__lt=NOW - 30 * DAY)
+    assert old.count() in {3, 4}
     with rows_read_of(model._meta.db_table) as counts:
-        assert retention.delete_expired(tenant, NOW)[model] == 3
+        assert retention.delete_expired(tenant, NOW)[model] >= 3
+    assert not old.exists()
     assert sum(counts) < 100
 
 

@@ -99,7 +99,7 @@ def test_alerts_get_their_ids_in_the_order_of_their_batch_and_keep_their_content
         row = rows[alert_.pk]
         assert (row.title, row.device_id, row.tenant_id) == (alert_.title, alert_.device_id, alert_.tenant_id)
         assert IngestBatch.objects.get(pk=row.batch_id).device_id == alert_.device_id
-        assert (row.source_ip, row.severity, row.status) == ("10.0.0.9", "high", "open")
+        assert (row.source_ip, row.severity, row.group_status) == ("10.0.0.9", "high", "new")
         assert (row.timestamp, row.received_at) == (alert_.timestamp, alert_.received_at)
     assert all(
         [alert.title for alert in alerts if alert.device_id == key.device_id] == [str(n) for n in range(20)]

@@ -5,13 +5,17 @@ it, and each row waits its turn.
 """
 
 from collections.abc import Sequence
+from datetime import timedelta
 from itertools import compress
 from typing import Any
 
 import msgspec
 from django.db import connection, transaction
+from django.db.backends.utils import CursorWrapper
 
+from alerts.models import SILENCE_SECONDS, Severity
 from alerts.new_alert import COLUMNS, NewAlert
+from alerts.order import next_revisions
 from devices.models import DeviceKey
 from ingest.batch import Batch, Inserted
 from tenants.models import Module
@@ -32,10 +36,33 @@ INSERT_EVENTS = f"""
 INSERT INTO ingest_events (tenant_id, device_id, batch_id, received_at, kind, timestamp, data)
 SELECT %s, %s, %s, %s, {_of("kind")}, {_of("timestamp")}, {_of("data")} FROM json_each(%s)
 """  # noqa: S608
+NUMBERED_COLUMNS = ("id", "group_id", *COLUMNS)
 INSERT_ALERTS = f"""
-INSERT INTO security_alerts (tenant_id, device_id, batch_id, received_at, {", ".join(COLUMNS)})
-SELECT %s, %s, %s, %s, {", ".join(map(_of, COLUMNS))} FROM json_each(%s) RETURNING id
+INSERT INTO security_alerts (tenant_id, device_id, batch_id, received_at, {", ".join(NUMBERED_COLUMNS)})
+SELECT %s, %s, %s, %s, {", ".join(map(_of, NUMBERED_COLUMNS))} FROM json_each(%s)
 """  # noqa: S608
+# As in postgresql.py. There is one writer, so what the update does not find is not there.
+ASCENDING = " ".join(Severity)
+JOIN_GROUP = f"""
+UPDATE alert_groups
+   SET count = count + %(count)s, revision = %(revision)s, last_alert_id = %(last_alert_id)s,
+       first_seen_at = min(first_seen_at, %(first_seen_at)s), last_seen_at = max(last_seen_at, %(last_seen_at)s),
+       severity = CASE WHEN instr('{ASCENDING}', severity) < instr('{ASCENDING}', %(severity)s)
+                       THEN %(severity)s ELSE severity END,
+       status = CASE WHEN status = 'acknowledged' AND last_seen_at < %(silent_since)s THEN 'new' ELSE status END
+ WHERE tenant_id = %(tenant_id)s AND fingerprint = %(fingerprint)s AND NOT (status = 'closed')
+RETURNING id, status
+"""  # noqa: S608
+BEGIN_GROUP = """
+INSERT INTO alert_groups (tenant_id, fingerprint, title, source_ip, destination_ip, device_id, severity, count,
+                          first_seen_at, last_seen_at, last_alert_id, revision, status, previous_id)
+SELECT %(tenant_id)s, %(fingerprint)s, %(title)s, %(source_ip)s, %(destination_ip)s, %(device_id)s, %(severity)s,
+       %(count)s, %(first_seen_at)s, %(last_seen_at)s, %(last_alert_id)s, %(revision)s, 'new', max(id)
+  FROM alert_groups
+ WHERE tenant_id = %(tenant_id)s AND fingerprint = %(fingerprint)s AND status = 'closed'
+RETURNING id, status
+"""
+NEWEST_ALERT = "SELECT seq FROM sqlite_sequence WHERE name = 'security_alerts'"
 
 
 # Each index that may refuse a row is named: any other clash is an error, never a repeat.
@@ -59,12 +86,12 @@ def insert(batches: list[Batch]) -> tuple[list[Inserted], list[NewAlert]]:
     fresh = _insert_batches(good) if good else []
     with connection.cursor() as cursor:
         for batch_id, batch in fresh:
-            common = (*_who(batch), batch_id, _received_at(batch))
-            cursor.execute(INSERT_EVENTS, [*common, _json(batch.events)])
+            cursor.execute(INSERT_EVENTS, [*_who(batch), batch_id, _received_at(batch), _json(batch.events)])
+        groups = _number_and_group(cursor, [alert for _, batch in fresh for alert in batch.alerts])
+        for batch_id, batch in fresh:
             if batch.alerts:
-                cursor.execute(INSERT_ALERTS, [*common, _json([alert.row for alert in batch.alerts])])
-                for alert, pk in zip(batch.alerts, sorted(pk for (pk,) in cursor.fetchall()), strict=True):
-                    alert.pk = pk
+                rows = [{"id": alert.pk, "group_id": groups[alert.pk], **alert.row} for alert in batch.alerts]
+                cursor.execute(INSERT_ALERTS, [*_who(batch), batch_id, _received_at(batch), _json(rows)])
     new = {id(batch) for _, batch in fresh}
     inserted = [Inserted(modules, id(batch) in new) for batch, modules in zip(batches, enabled, strict=True)]
     return inserted, [alert for _, batch in fresh for alert in batch.alerts]
@@ -98,6 +125,53 @@ def _insert_batches(batches: list[Batch]) -> list[tuple[int, Batch]]:
 def _batch_row(batch: Batch) -> tuple[Any, ...]:
     counts = len(batch.events), len(batch.alerts), batch.byte_count
     return *_who(batch), batch.digest, *counts, batch.source, _received_at(batch), batch.idempotency_key
+
+
+def _number_and_group(cursor: CursorWrapper, alerts: list[NewAlert]) -> dict[int, int]:
+    """Give `alerts` their ids, write each of their groups once, and return the id of the group of each alert."""
+    if not alerts:
+        return {}
+    cursor.execute(NEWEST_ALERT)
+    newest = cursor.fetchone()
+    folded: dict[tuple[int, bytes], list[NewAlert]] = {}
+    for pk, alert in enumerate(alerts, start=1 + (newest[0] if newest else 0)):
+        alert.pk = pk
+        folded.setdefault((alert.tenant_id, alert.fingerprint), []).append(alert)
+    groups = {}
+    for (_, same), revision in zip(sorted(folded.items()), next_revisions(len(folded)), strict=True):
+        values = _group_values(same, revision)
+        cursor.execute(JOIN_GROUP, values)
+        known = cursor.fetchall()
+        if not known:
+            cursor.execute(BEGIN_GROUP, values)
+            known = cursor.fetchall()
+        [(group_id, status)] = known
+        for alert in same:
+            alert.group_status = status
+            groups[alert.pk] = group_id
+    return groups
+
+
+def _group_values(same: list[NewAlert], revision: int) -> dict[str, Any]:
+    """What JOIN_GROUP and BEGIN_GROUP need to know about alerts with the same fingerprint."""
+    times = sorted(alert.received_at for alert in same)
+    last = same[-1]
+    to_text = connection.ops.adapt_datetimefield_value
+    return {
+        "tenant_id": last.tenant_id,
+        "fingerprint": last.fingerprint,
+        "title": last.title,
+        "source_ip": last.source_ip,
+        "destination_ip": last.destination_ip,
+        "device_id": None if last.source_ip or last.destination_ip else last.device_id,
+        "severity": max((alert.severity for alert in same), key=Severity.values.index),
+        "count": len(same),
+        "first_seen_at": to_text(times[0]),
+        "last_seen_at": to_text(times[-1]),
+        "silent_since": to_text(times[-1] - timedelta(seconds=SILENCE_SECONDS)),
+        "last_alert_id": last.pk,
+        "revision": revision,
+    }
 
 
 def _who(batch: Batch) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from ingest.storing import postgresql, sqlite
 SEQUENCES_SECONDS = 10.0  # between two looks, while batches come in
 # Whose sequences are watched: only those that this path inserts into. Looking at all tables takes hardly longer, but
 # batches would wait whenever any table is locked, such as one of the admin that is being migrated.
-TABLES = ("ingest_batches", "ingest_events", "security_alerts", "rejected_batches")
+TABLES = ("ingest_batches", "ingest_events", "security_alerts", "alert_groups", "rejected_batches")
 
 
 @dataclass(slots=True)

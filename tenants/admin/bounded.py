@@ -9,7 +9,7 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils.dateparse import parse_date, parse_time
 from django.utils.functional import cached_property
-from unfold.contrib.filters.admin import RangeDateTimeFilter
+from unfold.contrib.filters.admin import RangeDateTimeFilter, TextFilter
 from unfold.views import ChangeList
 
 from common.id_order import RECEIVED_SLACK, first_id, next_id
@@ -21,8 +21,20 @@ MAX_COUNTED_ROWS = 10_000  # rows that a list counts and pages through
 MAX_SEARCHED_ROWS = 500_000  # rows that a list's filters and search read
 
 
+class IdFilter(TextFilter):
+    """The rows that belong to another row, by its id. A link leads here; nobody types ids."""
+
+    @property
+    def row_id(self) -> int:
+        value = self.value() or ""
+        return int(value) if value.isdecimal() and len(value) < 19 else 0
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        return queryset.filter(**{f"{self.parameter_name}_id": self.row_id}) if self.value() else queryset
+
+
 class ReceivedFilter(RangeDateTimeFilter):
-    """A range of `received_at`. A date without a time is the whole day; all of it is UTC."""
+    """A range of a time that grows with the ids. A date without a time is the whole day; all of it is UTC."""
 
     def bound(self, end: str, time_of_day: time) -> datetime | None:
         date_text = self.used_parameters.get(f"{self.parameter_name}_{end}_0") or ""
@@ -45,15 +57,16 @@ class ReceivedFilter(RangeDateTimeFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
         if self.start:
-            queryset = queryset.filter(received_at__gte=self.start)
+            queryset = queryset.filter(**{f"{self.parameter_name}__gte": self.start})
         if self.end:
-            queryset = queryset.filter(received_at__lte=self.end)
+            queryset = queryset.filter(**{f"{self.parameter_name}__lte": self.end})
         return queryset
 
     def id_range(self, rows: QuerySet, end: int) -> tuple[int, int]:
         """The range of ids, without its end, that contains every row of the time range. `end` is past the newest id."""
-        start = first_id(rows, "received_at", self.start - RECEIVED_SLACK, end) if self.start else 0
-        return start, first_id(rows, "received_at", self.end + RECEIVED_SLACK, end) if self.end else end
+        field = self.parameter_name
+        start = first_id(rows, field, self.start - RECEIVED_SLACK, end) if self.start else 0
+        return start, first_id(rows, field, self.end + RECEIVED_SLACK, end) if self.end else end
 
 
 class BoundedPaginator(Paginator):
@@ -99,7 +112,7 @@ class BoundedChangeList(ChangeList):
         if end - start > MAX_SEARCHED_ROWS:
             start = end - MAX_SEARCHED_ROWS
             left_out = rows.filter(pk__lt=start).order_by("-pk")
-            self.looks_back_to = left_out.values_list("received_at", flat=True).first()
+            self.looks_back_to = left_out.values_list(self.model_admin.received_field, flat=True).first()
         return start, end
 
     def get_ordering(self, request: HttpRequest, queryset: QuerySet) -> list[str]:
@@ -113,6 +126,7 @@ class BoundedChangeList(ChangeList):
 class BoundedAdmin(SentByDevices):
     """For tables that grow without limit. Nothing in them can be deleted here."""
 
+    received_field = "received_at"  # a time that grows with the ids
     paginator = BoundedPaginator
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER  # facets count the table once per choice

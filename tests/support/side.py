@@ -6,10 +6,10 @@ from django.db.models import Model
 from django.test import Client
 from django.utils import timezone
 
-from alerts.models import SecurityAlert
 from devices.models import Device, DeviceKey, ProvisioningKey
 from ingest.models import IngestBatch, IngestEvent, RejectedBatch
 from tenants.models import Membership, Tenant
+from tests.support.alert_rows import alert_row
 
 
 class Side:
@@ -30,9 +30,7 @@ class Side:
         self.event = IngestEvent.objects.create(
             batch=self.batch, kind="log", timestamp=now, data={"message": f"{name}-message"}, **owner
         )
-        self.alert = SecurityAlert.objects.create(
-            batch_id=self.batch.pk, timestamp=now, title=f"{name}-title", severity="high", **owner
-        )
+        self.alert = alert_row(batch_id=self.batch.pk, timestamp=now, title=f"{name}-title", severity="high", **owner)
         self.rejected = RejectedBatch.objects.create(
             status=400, code="invalid_events", detail=f"{name}-detail", digest=digest, body=b"[]", byte_count=2,
             first_received_at=now, **owner,
@@ -41,7 +39,7 @@ class Side:
             type(row): row
             for row in (
                 self.tenant, self.device, self.key, self.provisioning_key, self.batch, self.event, self.alert,
-                self.rejected,
+                self.alert.group, self.rejected,
             )
         }  # fmt: skip
         # A staff user with every permission, for this tenant.
