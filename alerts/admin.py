@@ -87,7 +87,8 @@ class AlertGroupAdmin(Described):
         ("first_seen_at", ReceivedFilter),
     )
     fields = (
-        ("severity_label", "status_label", "title"),
+        "title",
+        ("severity_label", "status_label"),
         ("tenant_link", "where"),
         ("count", "alerts"),
         ("first_seen", "last_seen"),
@@ -157,7 +158,8 @@ class SecurityAlertAdmin(Described):
         GroupFilter,
     )
     fields = (
-        ("severity_label", "status_label", "title"),
+        "title",
+        ("severity_label", "status_label"),
         "group_link",
         ("tenant_link", "device_link"),
         ("source", "destination"),
