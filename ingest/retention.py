@@ -33,7 +33,7 @@ def _has_ended(partition: Partition, now: datetime) -> bool:
 def delete_expired(tenant: Tenant, now: datetime) -> dict[type[Model], int]:
     """Delete what `tenant` no longer keeps, in small steps, and return the number of rows by model.
 
-    Alerts that are not resolved stay.
+    Alerts that are not resolved stay, and so does everything of a tenant without `retention_days`.
     """
     if tenant.retention_days is None:
         return {}
