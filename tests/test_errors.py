@@ -7,7 +7,9 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
+from django.core.exceptions import PermissionDenied
 from django.db import OperationalError
+from django.http import Http404
 
 from alerts.broadcast import broadcast
 from alerts.hub import Hub
@@ -41,6 +43,13 @@ def test_a_failing_database_is_one_line_however_many_devices_meet_it(caplog, mon
     for _ in range(100):
         assert exception_handler(OperationalError("down"), {}).status_code == 503
     assert caplog.messages == ["The database failed: OperationalError('down')"]
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(("error", "status"), [(PermissionDenied(), 403), (Http404(), 404), (ValueError(), None)])
+def test_djangos_own_refusals_are_problems_and_what_is_unknown_is_raised(error, status):
+    answer = exception_handler(error, {})
+    assert (answer and answer.status_code) == status
 
 
 async def test_a_failing_channel_layer_is_one_line_however_many_alerts_meet_it(caplog, monkeypatch):

@@ -18,7 +18,7 @@ from django.db import OperationalError, connection, connections
 from django.utils import timezone
 
 from alerts.models import SecurityAlert
-from common.database import drain_pool
+from common.database import drain_pool, forget_dead_connections
 from devices.models import DeviceKey
 from ingest.backlog import backlog
 from ingest.checking import check_batch
@@ -77,6 +77,13 @@ def test_answers_are_503_only_while_the_database_refuses_connections(the_server,
     while the_server.post(key, content=body).status_code != 204:
         assert time.monotonic() < deadline
     assert IngestBatch.objects.count() == 2
+
+
+def test_a_thread_without_a_connection_gets_one_after_giving_up_dead_ones(device_key):
+    """Whether there is a pool or, as on SQLite, none."""
+    connection.close()
+    forget_dead_connections()
+    assert DeviceKey.objects.get() == device_key
 
 
 @embedded_only

@@ -7,6 +7,7 @@ import pytest
 from django.db import OperationalError
 from django.utils import timezone
 
+from devices.authentication import KnownKeys
 from devices.models import DeviceKey
 from ingest.handler import StreamedRequest
 from ingest.models import IngestBatch, RefusedKeyCount
@@ -100,6 +101,14 @@ def test_rotation_never_extends_a_keys_life(make_key):
     key.rotate(timedelta(days=1))
     key.refresh_from_db()
     assert key.expires_at == soon
+
+
+def test_known_keys_are_forgotten_before_they_fill_the_memory(make_key, monkeypatch):
+    monkeypatch.setattr("devices.authentication.MAX_KNOWN_KEYS", 2)
+    keys, known = [make_key()[0] for _ in range(3)], KnownKeys()
+    for key in keys:
+        known.add(key)
+    assert [known.get(key.digest) for key in keys] == [None, None, keys[2]]
 
 
 def test_requests_without_a_valid_key_are_counted_but_not_kept(start_server, transactional_db):
