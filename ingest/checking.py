@@ -68,10 +68,10 @@ def check_leniently(
         module = KINDS[checked[0].kind].module if checked else None
         if module and module not in key.device.tenant.modules:
             wrong = {"kind": [ErrorDetail(module_off(module), code=ModuleDisabled.default_code)]}
-        if wrong:
+        if checked is None or wrong:
             rejected.append(item)
             errors.add(index, wrong)
-        elif checked:
+        else:
             good.append(checked)
     batch = make_batch(body, _separate(good), key, source, received_at)
     return batch, BadEvents(dump(rejected), len(rejected), errors.listed) if rejected else None

@@ -35,7 +35,8 @@ def _has_ended(partition: Partition, now: datetime) -> bool:
 def delete_expired(tenant: Tenant, now: datetime) -> dict[type[Model], int]:
     """Delete what `tenant` no longer keeps, in small steps, and return the number of rows by model.
 
-    The alerts of a group that is not closed stay, and a group stays as long as it has alerts.
+    The alerts of a group that is not closed stay, a group stays as long as it has alerts, and everything of a tenant
+    without `retention_days` stays.
     """
     if tenant.retention_days is None:
         return {}

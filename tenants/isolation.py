@@ -179,8 +179,6 @@ class TenantIsolationMiddleware:
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         """Roll back: Django turns a view's exception into a response, so `__call__` never sees the exception."""
-        if request.path_info in settings.PATHS_WITHOUT_USER:
-            return None
         _roll_back()
         id_is_taken = isinstance(exception, IntegrityError) and sequences.is_taken_id(exception)
         if not id_is_taken and not isinstance(exception, DATABASE_FAILURES):

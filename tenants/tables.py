@@ -67,9 +67,6 @@ class IsolateTable(TableOperation):
         self.changed = changed or self.rows
         self.changes = tuple(changes)
 
-    def deconstruct(self) -> tuple[str, list[Any], dict[str, Any]]:
-        return type(self).__name__, [self.table, self.rows, self.changed, self.changes], {}
-
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
         if schema_editor.connection.vendor != "postgresql":
             return
@@ -96,9 +93,6 @@ class IsolateTable(TableOperation):
 
 class ShareTable(TableOperation):
     """Lets people read all rows of `table`, because they belong to no tenant."""
-
-    def deconstruct(self) -> tuple[str, list[Any], dict[str, Any]]:
-        return type(self).__name__, [self.table], {}
 
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
         if schema_editor.connection.vendor == "postgresql":

@@ -41,6 +41,12 @@ def test_every_model_that_staff_can_add_has_a_form(admin_client, name):
     assert admin_client.get(reverse(f"admin:{name}_add")).status_code == 200
 
 
+def test_a_link_may_fill_in_a_form(admin_client, tenant):
+    text = admin_client.get(reverse("admin:devices_device_add"), {"name": "press-07", "tenant": tenant.pk}).text
+    assert 'value="press-07"' in text
+    assert f'<option value="{tenant.pk}" selected>' in text
+
+
 def test_every_change_and_history_page_opens(admin_client, device_key, store, make_alert):
     event, alert = store()[0], make_alert()
     device = device_key.device

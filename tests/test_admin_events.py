@@ -14,6 +14,7 @@ from ingest.models import IngestBatch, IngestEvent
 from tenants.admin import bounded
 from tenants.models import Tenant
 from tests.support.admin_pages import list_of, page_of, rows_shown
+from tests.support.servers import servers_only
 
 pytestmark = pytest.mark.django_db
 
@@ -41,6 +42,15 @@ def test_hostile_data_is_escaped_on_every_page(admin_client, store, make_alert):
 
 def test_the_page_of_an_event_shows_readable_data(admin_client, store):
     assert "Zürich" in admin_client.get(page_of(store(data=HOSTILE)[0])).text
+
+
+@servers_only
+def test_of_two_events_with_the_same_id_the_page_shows_the_newer(admin_client, store):
+    """The primary key includes the time, so a sequence that was set back may cause this."""
+    old = store(data={"message": "old"}, received_at=timezone.now() - timedelta(days=1))[0]
+    new = store(data={"message": "new one"})[0]
+    IngestEvent.objects.filter(pk=new.pk).update(id=old.pk)
+    assert "new one" in admin_client.get(page_of(old)).text
 
 
 def test_a_list_reads_only_the_start_of_the_data(admin_client, store):

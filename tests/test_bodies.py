@@ -1,19 +1,25 @@
 """How a body may arrive: encodings, lengths, limits."""
 
+import asyncio
 import gc
 import gzip
 import http.client
+import io
 import json
 import random
 import socket
 import sys
+import threading
 import types
 import zlib
 
 import pytest
+from django.core.handlers.asgi import ASGIRequest
 
-from ingest.body import INFLATE, INLINE_BYTES
-from ingest.errors import BodyTooLarge
+from ingest.backlog import Reservation, backlog
+from ingest.body import INFLATE, INLINE_BYTES, read_body
+from ingest.errors import BodyTooLarge, Overloaded
+from ingest.handler import StreamedRequest
 from ingest.models import IngestBatch, IngestEvent
 from ingest.turns import run_in_turn
 from tests.support.assertions import assert_problem
@@ -204,6 +210,65 @@ def test_the_number_of_values_is_bounded_in_small_bodies_too(server, key):
     body = many % b",".join([b"1"] * 120_000)
     assert len(body) < INLINE_BYTES
     assert_problem(server.post(key, content=body), 413, "too_many_values")
+
+
+VALUES = {"not JSON": (b"1," * 120_000, 400), "short strings": (b'"",' * 249_999 + b'""', 413)}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_a_body_of_too_many_values_is_refused_for_its_worst_fault(server, key, name):
+    values, status = VALUES[name]
+    response = server.post(key, content=b"[" + values + b"]")
+    assert_problem(response, status, "malformed_json" if status == 400 else "too_many_values")
+
+
+async def test_a_body_that_djangos_own_handler_has_read_is_limited_too():
+    """It came without a length, so it was not refused by that."""
+    scope = {"type": "http", "method": "POST", "path": "/v1/ingest", "headers": []}
+    assert await read_body(ASGIRequest(scope, io.BytesIO(b"x" * 10)), 10, Reservation(1)) == b"x" * 10
+    with pytest.raises(BodyTooLarge):
+        await read_body(ASGIRequest(scope, io.BytesIO(b"x" * 11)), 10, Reservation(1))
+
+
+async def test_a_request_that_is_cancelled_while_its_body_arrives_is_not_taken_for_a_slow_one():
+    arriving = asyncio.Event()
+
+    async def receive() -> dict:
+        arriving.set()
+        return await asyncio.Future()
+
+    request = StreamedRequest({"method": "POST", "path": "/v1/ingest", "headers": []}, receive)
+    task = asyncio.create_task(request.receive_body(100, Reservation(1)))
+    await arriving.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+def test_a_body_is_counted_once_in_the_backlog_while_it_arrives_and_while_it_is_checked():
+    before = backlog.held
+    with Reservation(1) as reservation:
+        for size in (100, 200, 200, 150):
+            reservation.grow(size)
+        assert backlog.held == before + 200
+    assert backlog.held == before
+
+
+async def test_a_check_that_takes_too_long_is_503_and_keeps_the_turn_until_it_ends(monkeypatch):
+    monkeypatch.setattr("ingest.turns.TURN_SECONDS", 0.05)
+    began, may_end = [], threading.Event()
+
+    def check() -> None:
+        began.append(1)
+        may_end.wait()
+
+    for _ in range(2):
+        with pytest.raises(Overloaded):
+            await run_in_turn(1, check)
+    may_end.set()
+    assert len(began) == 1
+    monkeypatch.undo()
+    assert await run_in_turn(1, lambda: "checked") == "checked"
 
 
 async def test_a_refused_body_does_not_stay_in_memory(client, device_key):

@@ -8,6 +8,7 @@ import dj_database_url
 import pytest
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
+from django.db import IntegrityError
 from dotenv import dotenv_values
 
 from alerts.models import SecurityAlert
@@ -17,6 +18,8 @@ from ingestcloud.write_env import write_env
 from tenants.models import Module, Tenant
 from tests.support.live import ROOT
 from tests.support.real_clients import need
+from tests.support.sequences import set_back
+from tests.support.servers import servers_only
 
 pytestmark = pytest.mark.django_db
 
@@ -134,6 +137,18 @@ class TestTakenMeanwhile:
         overtake(Tenant, slug="acme", name="Acme")
         with pytest.raises(CommandError, match="again"):
             run("create_tenant", "acme", "--module", "backup")
+
+
+@servers_only
+@pytest.mark.parametrize("table", ["tenants", "devices"])
+def test_a_name_whose_id_is_taken_is_not_called_taken(make_tenant, table):
+    """The sequence is behind its table; the traceback says so."""
+    for slug in ("acme", "other"):
+        make_tenant(slug=slug)
+        run("create_device", slug, "press-01")
+    set_back(table)
+    with pytest.raises(IntegrityError, match=f"{table}_pkey"):
+        run("create_tenant", "new") if table == "tenants" else run("create_device", "acme", "press-02")
 
 
 class TestSetupDemo:

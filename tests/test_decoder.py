@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rest_framework.serializers import BooleanField
 
 from ingest.checking import check_slowly, serialized_event
-from ingest.decoder import decode_events
+from ingest.decoder import _type_of, decode_events
 from ingest.errors import InvalidEvents, MalformedBatch
 from ingest.models import IngestEvent
 from ingest.serializers import KINDS, EventSerializer
@@ -134,6 +135,11 @@ def test_the_usual_events_are_decoded_fast(kind):
         for timestamp in ("2026-06-06T10:00:00Z", "2026-06-06T10:00:00.5+02:00", "2026-06-06T10:00:00"):
             body = json.dumps([{"kind": kind, "timestamp": timestamp, "data": data}]).encode()
             assert None not in decode_events(body)[1]
+
+
+def test_a_field_of_a_class_without_a_fast_decoder_is_noticed_when_the_server_starts():
+    with pytest.raises(TypeError, match="BooleanField has no fast decoder"):
+        _type_of(BooleanField())
 
 
 @pytest.mark.django_db(transaction=True)

@@ -1,17 +1,21 @@
 """Every error has the same format for API clients, and is a page for people."""
 
 import asyncio
+import json
 import logging
 from types import SimpleNamespace
 
 import httpx
 import pytest
+from django.core.exceptions import PermissionDenied
 from django.db import OperationalError
+from django.http import Http404
 
 from alerts.broadcast import broadcast
 from alerts.hub import Hub
-from common.problems import exception_handler
+from common.problems import exception_handler, problem
 from common.seldom import SeldomLine
+from ingest.handler import IngestHandler, send_response
 from tenants.isolation import unavailable
 from tests.support.assertions import assert_problem
 from tests.support.events import log
@@ -39,6 +43,13 @@ def test_a_failing_database_is_one_line_however_many_devices_meet_it(caplog, mon
     for _ in range(100):
         assert exception_handler(OperationalError("down"), {}).status_code == 503
     assert caplog.messages == ["The database failed: OperationalError('down')"]
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(("error", "status"), [(PermissionDenied(), 403), (Http404(), 404), (ValueError(), None)])
+def test_djangos_own_refusals_are_problems_and_what_is_unknown_is_raised(error, status):
+    answer = exception_handler(error, {})
+    assert (answer and answer.status_code) == status
 
 
 async def test_a_failing_channel_layer_is_one_line_however_many_alerts_meet_it(caplog, monkeypatch):
@@ -100,6 +111,33 @@ def test_the_reason_for_a_refusal_is_logged(server, key, device_key):
     server.post(key, [log(level=7)])
     line = server.log.splitlines()[-2:]
     assert any(str(device_key.device) in text and "data.level" in text for text in line), line
+
+
+async def test_an_unexpected_error_of_the_endpoint_is_a_problem_and_is_logged(key, monkeypatch, caplog):
+    async def fail(*arguments: object) -> None:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr("ingest.views.read_body", fail)
+    sent: list[dict] = []
+
+    async def send(message: dict) -> None:
+        sent.append(message)
+
+    scope = {"method": "POST", "path": "/v1/ingest", "headers": [(b"x-device-key", key.encode())]}
+    await IngestHandler()(scope, fail, send)
+    start, body = sent
+    assert (start["status"], json.loads(body["body"])["code"]) == (500, "server_error")
+    assert "RuntimeError: a fault" in caplog.text
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("response", [None, problem(400, "malformed_json", "No JSON.")])
+async def test_an_answer_that_cannot_be_sent_is_one_line(response, caplog):
+    async def send(message: dict) -> None:
+        raise ConnectionResetError("gone")
+
+    await send_response(response, send)
+    assert caplog.messages == ["An answer could not be sent: ConnectionResetError('gone')"]
 
 
 def test_healthz_and_readyz_answer(server):

@@ -22,6 +22,7 @@ from websockets.uri import parse_uri
 
 from alerts import logins
 from alerts.logins import MAX_SOCKETS, Handshake, user_of
+from common.asgi import Send
 from common.database import drain_pool
 from common.sessions import NOTE_USE_EVERY_SECONDS, USED_AT, note_use
 from tests.support.fairness import Others, assert_within, measures_waiting
@@ -275,6 +276,19 @@ async def test_the_handshake_of_a_client_that_has_left_is_dropped(monkeypatch):
     await communicator.send_input({"type": "websocket.disconnect", "code": 1006})
     await asyncio.wait_for(dropped.wait(), 10)
     await communicator.wait(10)
+
+
+async def test_a_handshake_that_is_answered_is_not_refused_too():
+    async def accept_and_fail(scope: dict, receive: object, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        raise OperationalError("gone")
+
+    communicator = WebsocketCommunicator(Handshake(accept_and_fail), "/api/ws/security")
+    communicator.scope["cookies"] = {}
+    assert (await communicator.connect())[0]
+    with pytest.raises(OperationalError, match="gone"):
+        await communicator.wait(10)
+    assert communicator.output_queue.empty()
 
 
 async def test_a_server_that_cannot_answer_a_handshake_with_503_refuses_it(monkeypatch):

@@ -1,11 +1,14 @@
 """Faults of real components: nothing acknowledged is lost, and a refusal tells the client to retry."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import sqlite3
+import threading
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -15,14 +18,17 @@ from django.db import OperationalError, connection, connections
 from django.utils import timezone
 
 from alerts.models import SecurityAlert
-from common.database import drain_pool
+from common.database import drain_pool, forget_dead_connections
+from devices.models import DeviceKey
 from ingest.backlog import backlog
 from ingest.checking import check_batch
 from ingest.models import IngestBatch, IngestEvent
+from ingest.storing.store import sequence_watch
 from ingest.storing.writer import STORE_SECONDS, Job, writer
 from tests.support.assertions import assert_problem
 from tests.support.events import alert, log
 from tests.support.live import HTTP
+from tests.support.sequences import set_back
 from tests.support.servers import embedded_only, servers_only
 from tests.support.sockets import ping, receive
 
@@ -73,6 +79,13 @@ def test_answers_are_503_only_while_the_database_refuses_connections(the_server,
     assert IngestBatch.objects.count() == 2
 
 
+def test_a_thread_without_a_connection_gets_one_after_giving_up_dead_ones(device_key):
+    """Whether there is a pool or, as on SQLite, none."""
+    connection.close()
+    forget_dead_connections()
+    assert DeviceKey.objects.get() == device_key
+
+
 @embedded_only
 def test_answers_are_503_only_while_the_database_is_locked(the_server, transactional_db, key):
     body = json.dumps([log()]).encode()
@@ -121,12 +134,19 @@ def test_a_server_told_to_stop_stores_what_it_has_accepted(start_server, transac
     assert IngestBatch.objects.count() >= done > 0
 
 
-def test_a_request_whose_event_loop_is_gone_does_not_stop_the_writer(transactional_db, client, device_key):
+def job_of(key: DeviceKey, *events: dict) -> Job:
+    """A job whose event loop is gone."""
     loop = asyncio.new_event_loop()
-    gone = Job(check_batch(b"[]", device_key, None, timezone.now()), loop, loop.create_future(), loop.time() + 8)
+    batch = check_batch(json.dumps(events).encode(), key, None, timezone.now())
+    job = Job(batch, loop, loop.create_future(), loop.time() + STORE_SECONDS)
     loop.close()
+    backlog.acquire(key.device_id, job.size)
+    return job
+
+
+def test_a_request_whose_event_loop_is_gone_does_not_stop_the_writer(transactional_db, client, device_key):
     try:
-        writer._jobs.put(gone)
+        writer._jobs.put(job_of(device_key))
         headers = {"X-Device-Key": device_key.plaintext}
         for _ in range(3):  # one more than there are writers
             answer = client.post("/v1/ingest", json.dumps([log()]), content_type="application/json", headers=headers)
@@ -176,6 +196,90 @@ def test_a_connection_that_can_not_be_closed_does_not_stop_the_writer(new_writer
             assert all(thread.is_alive() for thread in writer._threads)
             time.sleep(0.01)
     assert client.post("/v1/ingest", "[]", content_type="application/json", headers=headers).status_code == 204
+
+
+def test_a_group_does_not_wait_for_ever_behind_one_that_is_stuck(new_writer, client, device_key, monkeypatch):
+    monkeypatch.setattr("ingest.storing.writer.TURN_SECONDS", 0.01)
+    headers = {"X-Device-Key": device_key.plaintext}
+    with writer._turn:
+        assert client.post("/v1/ingest", "[]", content_type="application/json", headers=headers).status_code == 204
+
+
+def test_a_batch_that_waits_when_the_writer_is_closed_is_stored(new_writer, device_key, monkeypatch):
+    monkeypatch.setattr("ingest.storing.writer.TURN_SECONDS", 60.0)
+    closing = threading.Thread(target=writer.close)
+    with writer._turn:
+        writer._start()
+        writer._jobs.put(job_of(device_key, log()))
+        until(lambda: writer._jobs.empty())  # a thread has the batch, and waits for its turn
+        closing.start()
+        until(lambda: not writer._jobs.empty())  # its next job is the mark that ends it
+    closing.join()
+    assert IngestEvent.objects.count() == 1
+    assert writer._jobs.empty()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_nothing_is_stored_for_a_request_that_was_told_to_come_again(new_writer, device_key):
+    held, late = backlog.held, job_of(device_key, log())
+    late.give_up()
+    writer._jobs.put(late)
+    writer._start()
+    writer.close()
+    assert isinstance(late.future.exception(), OperationalError)
+    assert not IngestEvent.objects.exists()
+    assert backlog.held == held
+
+
+def test_an_answer_that_came_just_in_time_stays(device_key):
+    job = job_of(device_key)
+    job.future.set_result(None)
+    job.give_up()
+    assert job.future.exception() is None
+    backlog.release(device_key.device_id, job.size)
+
+
+def test_event_loops_that_start_the_writer_at_the_same_time_share_its_threads(new_writer):
+    lock, started = writer._lock, []
+
+    @contextlib.contextmanager
+    def held_by_another() -> Iterator[None]:
+        writer._lock = lock
+        writer._start()
+        started.extend(writer._threads)
+        yield
+
+    writer._lock = held_by_another()
+    writer._start()
+    assert writer._threads == started
+
+
+@servers_only
+def test_a_taken_id_is_503_while_the_sequence_can_not_be_set_forward(
+    new_writer, client, device_key, monkeypatch, caplog
+):
+    def fail() -> None:
+        raise OperationalError("a fault")
+
+    def post():
+        body, headers = json.dumps([log()]), {"X-Device-Key": device_key.plaintext}
+        return client.post("/v1/ingest", body, content_type="application/json", headers=headers)
+
+    assert [post().status_code for _ in range(2)] == [204, 204]
+    set_back("ingest_batches")
+    with monkeypatch.context() as faults:
+        faults.setattr(sequence_watch, "_next", time.monotonic() + 60)
+        faults.setattr("ingest.storing.writer.repair_sequences", fail)
+        assert_come_again(post())
+    assert "Traceback" not in caplog.text
+    assert post().status_code == 204
+    assert IngestEvent.objects.count() == 3
 
 
 @servers_only

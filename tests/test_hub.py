@@ -6,10 +6,11 @@ from contextlib import asynccontextmanager
 import pytest
 from channels.db import database_sync_to_async
 from channels.layers import get_channel_layer
+from django.db import OperationalError
 from django.utils import timezone
 
 from alerts.broadcast import EVENT_TYPE, GROUP
-from alerts.hub import Hub
+from alerts.hub import Hub, run_query
 from alerts.models import SecurityAlert
 from devices.models import DeviceKey
 from tests.support.alert_rows import alert_row
@@ -106,6 +107,25 @@ async def test_the_alerts_of_a_lost_message_are_read_once_for_all_listeners(devi
         await send(first + 4, tenant_id=OTHER)
         await until(others[0], [[first + 4]])
         assert own.delivered.empty()
+
+
+async def test_alerts_that_cannot_be_read_at_first_are_read_later(device_key, monkeypatch):
+    """As happens while the database is down."""
+    faults = iter([OperationalError("a fault")])
+
+    async def fail_once(*arguments: object) -> object:
+        for fault in faults:
+            raise fault
+        return await run_query(*arguments)
+
+    monkeypatch.setattr("alerts.hub.RETRY_SECONDS", 0)
+    recorder = Recorder()
+    async with listening(recorder):
+        monkeypatch.setattr("alerts.hub.run_query", fail_once)
+        first, second = (await alert_row(device_key)).pk, (await alert_row(device_key)).pk
+        await send(second)
+        await until(recorder, [[first, second]])
+    assert not list(faults)
 
 
 async def test_ids_that_were_never_used_are_skipped(device_key):

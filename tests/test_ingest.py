@@ -105,6 +105,13 @@ def test_empty_optional_strings_and_addresses_are_accepted(server, key):
     assert SecurityAlert.objects.get().source_ip is None
 
 
+def test_empty_addresses_are_accepted_by_the_serializers_too(server, key):
+    r"""They decide a body that has \u0000 in it, which here is no NUL but a backslash and five characters."""
+    assert server.post(key, [alert(r"\u0000", source_ip="", destination_ip="")]).status_code == 204
+    stored = SecurityAlert.objects.get()
+    assert (stored.title, stored.source_ip, stored.destination_ip) == (r"\u0000", None, None)
+
+
 def test_the_last_of_duplicate_names_is_checked_and_stored(server, key):
     good = '{"level":"info","level":"warn","message":"m"}'
     bad = '{"level":"info","level":5,"message":"m"}'

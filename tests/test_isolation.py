@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from contextlib import contextmanager
+from io import StringIO
 from urllib.parse import urlsplit
 
 import psycopg
@@ -16,6 +17,7 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.models import AnonymousUser, Group, Permission, User
 from django.contrib.contenttypes.models import ContentType
 from django.contrib.sessions.models import Session
+from django.core.management import call_command
 from django.db import ProgrammingError, connection, models, transaction
 from django.db.migrations.state import ProjectState
 from django.db.models import F, Model
@@ -344,6 +346,15 @@ SELECT 'column', format('%s.%s %s', table_name, column_name, data_type) FROM inf
  UNION SELECT 'index', indexdef FROM pg_indexes WHERE schemaname = 'public'
  UNION SELECT 'function', pg_get_functiondef(oid) FROM pg_proc WHERE proname LIKE 'ingestcloud%'
 """
+
+
+@pytest.mark.parametrize("way", [[], ["--backwards"]])
+def test_the_sql_of_a_migration_says_which_tables_it_isolates_and_has_policies_only_on_postgresql(way):
+    out = StringIO()
+    call_command("sqlmigrate", "tenants", "0001", *way, stdout=out)
+    assert "-- Isolate the rows of tenants and people in memberships\n" in out.getvalue()
+    assert "-- Share auth_permission\n" in out.getvalue()
+    assert ("POLICY" in out.getvalue()) == (connection.vendor == "postgresql")
 
 
 @servers_only

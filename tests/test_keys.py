@@ -4,13 +4,15 @@ import hashlib
 from datetime import timedelta
 
 import pytest
+from django.db import OperationalError
 from django.utils import timezone
 
+from devices.authentication import KnownKeys
 from devices.models import DeviceKey
 from ingest.handler import StreamedRequest
 from ingest.models import IngestBatch, RefusedKeyCount
 from ingest.queries import wrong_keys
-from ingest.refused_keys import add_to_hour, refused_keys
+from ingest.refused_keys import RefusedKeys, add_to_hour, refused_keys
 from ingest.views import IngestView
 from tests.support.assertions import assert_problem
 from tests.support.events import event, log
@@ -101,6 +103,14 @@ def test_rotation_never_extends_a_keys_life(make_key):
     assert key.expires_at == soon
 
 
+def test_known_keys_are_forgotten_before_they_fill_the_memory(make_key, monkeypatch):
+    monkeypatch.setattr("devices.authentication.MAX_KNOWN_KEYS", 2)
+    keys, known = [make_key()[0] for _ in range(3)], KnownKeys()
+    for key in keys:
+        known.add(key)
+    assert [known.get(key.digest) for key in keys] == [None, None, keys[2]]
+
+
 def test_requests_without_a_valid_key_are_counted_but_not_kept(start_server, transactional_db):
     server = start_server(LOG_LEVEL="WARNING")
     for key in ["dvc_" + "x" * 43, "nonsense", None, "", "dvc_"]:
@@ -110,6 +120,40 @@ def test_requests_without_a_valid_key_are_counted_but_not_kept(start_server, tra
     server.stop()  # writes the count, which is otherwise written once a minute
     assert [count.requests for count in RefusedKeyCount.objects.all()] == [5]
     assert "Refused 5 requests without a valid device key in the last minute, from 127.0.0.1 (5)\n" in server.log
+
+
+async def test_refused_keys_are_counted_with_the_next_ones_if_the_database_fails(monkeypatch, caplog):
+    async def fail(*arguments: object) -> None:
+        raise OperationalError("a fault")
+
+    keys = RefusedKeys()
+    keys.add("10.0.0.1")
+    with monkeypatch.context() as faults:
+        faults.setattr("ingest.refused_keys.run_query", fail)
+        await keys.write()
+    assert not await RefusedKeyCount.objects.aexists()
+    await keys.write()
+    keys.add("10.0.0.2")
+    await keys.write()
+    assert caplog.messages == [
+        "Refused 1 requests without a valid device key in the last minute, from 10.0.0.1 (1)",
+        "Refused requests could not be counted in the database yet: OperationalError('a fault')",
+        "Refused 1 requests without a valid device key in the last minute, from addresses already logged",
+        "Refused 1 requests without a valid device key in the last minute, from 10.0.0.2 (1)",
+    ]
+    assert (await RefusedKeyCount.objects.aget()).requests == 2
+
+
+async def test_refused_keys_of_more_addresses_than_are_counted_separately_are_counted(monkeypatch, caplog):
+    monkeypatch.setattr("ingest.refused_keys.MAX_ADDRESSES", 2)
+    keys = RefusedKeys()
+    for source in ("10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.1", None):
+        keys.add(source)
+    await keys.write()
+    (line,) = caplog.messages
+    assert line.startswith("Refused 5 requests ")
+    assert line.endswith(", from 10.0.0.1 (2), 10.0.0.2 (1)")
+    assert (await RefusedKeyCount.objects.aget()).requests == 5
 
 
 def test_the_counts_of_an_hour_are_added_up(db):

@@ -7,7 +7,8 @@ import time
 import pytest
 from django.utils import timezone
 
-from ingest.checking import check_leniently
+from ingest.checking import check_leniently, dump
+from ingest.errors import MalformedBatch
 from ingest.models import IngestBatch, IngestEvent, RejectedBatch
 from ingest.rejections import LEFT_OUT, Rejection, keep
 from ingest.views import rejected_events
@@ -93,8 +94,19 @@ def test_a_lenient_batch_without_errors_is_like_any_other(server, key, kept):
 
 def test_an_unreadable_batch_is_refused_even_if_it_is_lenient(server, key):
     assert_problem(server.post(key, content=b"[{", headers=LENIENT), 400, "malformed_json")
-    assert_problem(server.post(key, [log()] * 1001, headers=LENIENT), 413, "too_many_events")
+    for event in (log(), BAD):
+        assert_problem(server.post(key, [event] * 1001, headers=LENIENT), 413, "too_many_events")
     assert IngestEvent.objects.count() == 0
+
+
+@pytest.mark.once
+def test_bad_events_that_can_be_read_but_not_written_again_are_a_malformed_batch():
+    """Which nesting is too deep for either depends on the version of Python."""
+    nested: list[object] = []
+    for _ in range(100_000):
+        nested = [nested]
+    with pytest.raises(MalformedBatch, match="nested too deeply"):
+        dump(nested)
 
 
 def test_a_lenient_batch_without_good_events_is_kept_whole(server, key, kept):

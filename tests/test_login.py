@@ -271,6 +271,16 @@ def test_buckets_are_discarded_before_they_fill_the_memory():
     assert buckets.take("999") == 1
 
 
+def test_only_full_buckets_are_discarded_if_that_makes_room(monkeypatch):
+    buckets, moment = Buckets(rate=1, burst=1, most=2), [1000.0]
+    monkeypatch.setattr("common.buckets.time.monotonic", lambda: moment[0])
+    buckets.take("full again later")
+    moment[0] += 10
+    buckets.take("empty")
+    buckets.take("new")
+    assert [buckets.take(key) for key in ("empty", "new", "full again later")] == [1, 1, 0]
+
+
 def test_buckets_are_forgotten_while_other_threads_take_from_them():
     """Each page has a thread of its own."""
     buckets, usual = Buckets(rate=1, burst=1, most=50), sys.getswitchinterval()

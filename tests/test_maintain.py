@@ -10,7 +10,7 @@ from io import StringIO
 import httpx
 import pytest
 from django.core.management import call_command
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -81,6 +81,16 @@ def test_partitions_are_made_once():
     assert partitions.make_ahead(NOW + WEEK) == [f"ingest_events_{partitions.week_of(NOW) + 5 * WEEK:%Y%m%d}"]
     assert partitions.make_ahead(NOW + WEEK) == []
     assert maintain() == ""
+
+
+@servers_only
+@pytest.mark.django_db
+def test_maintain_says_which_partition_it_made_and_a_second_run_at_the_same_time_makes_no_other():
+    newest = partitions.partitions()[-1]
+    partitions.drop(newest)
+    assert maintain() == f"Created partition {newest.name}.\n"
+    assert partitions.make(newest.start) is None
+    assert partitions.partitions()[-1] == newest
 
 
 @servers_only
@@ -216,6 +226,18 @@ def test_maintain_waits_only_briefly_for_a_long_query_and_does_the_rest(
     assert "are left for the next run" in printed
     assert f"Deleted 1 event of {tenant.slug}." in printed
     assert "Dropped partition" in maintain()
+
+
+@servers_only
+@pytest.mark.django_db(transaction=True)
+def test_a_cut_connection_is_not_taken_for_a_long_query():
+    def end_session() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    with pytest.raises(OperationalError):
+        partitions._with_lock(end_session)
+    connection.close()
 
 
 @servers_only

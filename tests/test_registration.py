@@ -6,9 +6,11 @@ from datetime import timedelta
 import httpx
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
+from devices import registration
+from devices.authentication import InvalidProvisioningKey
 from devices.models import Device, ProvisioningKey
 from tests.support.assertions import assert_problem
 from tests.support.events import log
@@ -151,6 +153,14 @@ def test_an_id_that_is_taken_is_503_once(register, issue, make_key, table):
     assert register(plaintext).status_code == 201
     key.refresh_from_db()
     assert key.use_count == 1
+
+
+def test_a_key_that_is_revoked_just_after_it_was_accepted_registers_nothing(issue):
+    accepted, _ = issue()
+    ProvisioningKey.objects.update(revoked_at=timezone.now())
+    with pytest.raises(InvalidProvisioningKey), transaction.atomic():
+        registration.register(accepted, None, timezone.now(), name="press-01")
+    assert not Device.objects.exists()
 
 
 def test_the_limit_holds_for_devices_that_register_at_the_same_time(start_server, register, issue, server):

@@ -17,11 +17,13 @@ from urllib.parse import quote
 import httpx
 import psycopg
 import pytest
+from django.db import OperationalError
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 from psycopg.conninfo import conninfo_to_dict
 
+from common.transactions import TimeLimit
 from devices.models import Device, DeviceKey, ProvisioningKey
 from devices.registration import MAX_REPEATS, REPEAT_WITHIN, TIME_LIMIT_SECONDS
 from tests.support.assertions import assert_problem
@@ -371,6 +373,19 @@ def test_a_writer_that_does_not_finish_is_503_within_the_time_limit(server, issu
     other.rollback()
     other.close()
     assert is_good(server, server.register(plaintext, PRESS, secret))
+
+
+def test_what_is_not_committed_in_time_is_rolled_back(tenant):
+    limit = TimeLimit(TIME_LIMIT_SECONDS)
+
+    def write_for_too_long() -> None:
+        with limit.transaction():
+            Device.objects.create(tenant=tenant, name="press-01")
+            limit._end = time.monotonic()
+
+    with pytest.raises(OperationalError, match="has run out"):
+        write_for_too_long()
+    assert not Device.objects.exists()
 
 
 @servers_only

@@ -30,7 +30,7 @@ from tests.support.sockets import receive
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_a_refused_batch_is_kept_with_its_reason(server, key, device_key, tenant, kept):
+def test_a_refused_batch_is_kept_with_its_reason(server, key, device_key, tenant, admin_client, kept):
     Tenant.objects.filter(pk=tenant.pk).update(backup_enabled=False)
     bodies = {
         "invalid_events": body_of(log(), BAD),
@@ -52,7 +52,8 @@ def test_a_refused_batch_is_kept_with_its_reason(server, key, device_key, tenant
         {"index": 1, "field": "data.message", "code": "required", "detail": "This field is required."}
     ]
     assert by_code["unsupported_content_type"].status == 415
-    assert bytes(by_code["unsupported_content_type"].body) == b""  # the body was not read
+    assert bytes(by_code["unsupported_content_type"].body) == b""
+    assert "The body was not read." in admin_client.get(page_of(by_code["unsupported_content_type"])).text
 
 
 def test_nothing_is_kept_without_a_valid_key(server, key, device_key, make_key, kept):
@@ -233,6 +234,17 @@ def test_the_bad_events_of_two_batches_with_idempotency_keys_stay_two(server, ke
     assert sorted(IngestEvent.objects.values_list("kind", flat=True)) == ["backup_event"] * 2 + ["log"] * 2
 
 
+def test_a_batch_whose_idempotency_key_was_used_meanwhile_is_not_sent_again(server, key, tenant, admin_client, kept):
+    Tenant.objects.filter(pk=tenant.pk).update(backup_enabled=False)
+    assert server.post(key, [BACKUP], headers=named("a")).status_code == 403
+    assert server.post(key, [log()], headers=named("a")).status_code == 204
+    Tenant.objects.filter(pk=tenant.pk).update(backup_enabled=True)
+    text = admin_client.post(page_of(kept(1).get(), "send_again"), follow=True).text
+    assert "It is still refused: This Idempotency-Key was used for another body." in text
+    assert kept(1).exists()
+    assert IngestEvent.objects.get().kind == "log"
+
+
 def test_a_refused_body_does_not_use_up_its_idempotency_key(server, key):
     assert server.post(key, [BAD], headers=named("b")).status_code == 400
     assert server.post(key, [log()], headers=named("b")).status_code == 204
@@ -303,6 +315,21 @@ async def test_repeated_refusals_are_counted_in_one_line_a_minute(monkeypatch, c
     ]
     lines.add(device, problem)
     assert len(caplog.messages) == 3
+
+
+async def test_refusals_for_too_many_reasons_at_once_share_a_line(monkeypatch, caplog):
+    monkeypatch.setattr(refusals, "LINE_EVERY_SECONDS", 0.05)
+    monkeypatch.setattr(refusals, "MAX_REASONS", 2)
+    lines = refusals.RefusalLines()
+    for number in range(5):
+        device = Device(name=f"press-{number}", tenant=Tenant(slug="acme"))
+        lines.add(device, {"status": 400, "code": "malformed_json", "detail": "No JSON."})
+    await asyncio.sleep(0.5)
+    assert caplog.messages == [
+        "Refused a batch from acme/press-0: 400 malformed_json. No JSON.",
+        "Refused a batch from acme/press-1: 400 malformed_json. No JSON.",
+        "Refused 3 more from others in the last minute: other reasons",
+    ]
 
 
 async def test_batches_that_come_too_fast_to_be_kept_are_counted_in_the_log(monkeypatch, caplog, device_key):

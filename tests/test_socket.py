@@ -353,6 +353,23 @@ async def test_a_socket_is_checked_again_after_a_check_that_failed(tenant, open_
     assert (await socket.receive_output(10))["code"] == 4403
 
 
+async def test_a_socket_that_fails_is_closed_so_that_its_page_reconnects(tenant, open_socket, monkeypatch, caplog):
+    socket = await open_socket(tenant, may_send=asyncio.Event())
+    monkeypatch.setattr(consumers, "alerts_after", None)
+    await socket.send_to('{"type":"ping"}')
+    assert await socket.receive_output(10) == {"type": "websocket.close", "code": 1011}
+    assert "Closing a socket; its page will reconnect" in caplog.text
+
+
+async def test_a_socket_that_is_closed_for_two_reasons_is_closed_once_and_for_the_first(tenant, open_socket):
+    socket = await open_socket(tenant, may_send=asyncio.Event())
+    [consumer] = consumers.hub()._listeners
+    await consumer.end(4408)
+    await consumer.end(4401)
+    assert await socket.receive_output(10) == {"type": "websocket.close", "code": 4408}
+    assert await socket.receive_nothing()
+
+
 def test_two_checks_of_a_socket_fit_into_a_minute():
     assert 2 * consumers.WATCH_SECONDS < 60
 

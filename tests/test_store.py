@@ -4,7 +4,7 @@ import json
 from datetime import timedelta
 
 import pytest
-from django.db import DatabaseError, IntegrityError, connection
+from django.db import DatabaseError, IntegrityError, OperationalError, connection
 from django.utils import timezone
 
 from alerts.models import SecurityAlert
@@ -17,6 +17,7 @@ from ingest.storing.store import store_batches
 from tenants.models import Tenant
 from tests.support.assertions import assert_problem
 from tests.support.events import EXAMPLES, alert, log
+from tests.support.sequences import set_back
 from tests.support.servers import servers_only
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -133,12 +134,6 @@ def test_an_idempotency_key_tells_a_repeat_from_a_second_batch_of_the_same_bytes
     assert IngestBatch.objects.count() == IngestEvent.objects.count() == SecurityAlert.objects.count() == 3
 
 
-def set_back(table: str) -> None:
-    """Set the sequence back, as after a switch-over by logical replication, which does not carry sequences."""
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), (SELECT min(id) FROM {table}))")
-
-
 @servers_only
 @pytest.mark.parametrize("name", [None, "batch-1"])
 def test_an_id_that_is_taken_is_an_error_and_not_a_repeat(device_key, name):
@@ -187,8 +182,24 @@ def swallowed_batches():
 def test_a_batch_that_is_neither_stored_nor_found_is_not_a_repeat(device_key, swallowed_batches, name):
     (error,) = store_batches([batch_of(device_key, log(), name=name)]).refused.values()
     assert isinstance(error, DatabaseError)
+    assert "neither stored nor found" in str(error)
+
+
+def test_only_the_repeats_fail_if_the_database_fails_when_they_are_looked_up(device_key):
+    """The others are committed by then."""
+
+    def fail_to_look(execute, sql, *arguments):
+        if sql.startswith("SELECT") and 'FROM "ingest_batches"' in sql:
+            raise OperationalError("a fault")
+        return execute(sql, *arguments)
+
+    repeat, new = batch_of(device_key, log()), batch_of(device_key, alert())
+    store_batches([repeat])
+    with connection.execute_wrapper(fail_to_look):
+        outcome = store_batches([repeat, new])
+    assert {index: type(error) for index, error in outcome.refused.items()} == {0: OperationalError}
+    assert len(outcome.alerts) == SecurityAlert.objects.count() == 1
 
 
 def test_a_batch_that_is_neither_stored_nor_found_is_503_for_its_device(server, device_key, swallowed_batches):
     assert_problem(server.post(device_key.plaintext, [log()]), 503, "storage_unavailable")
-    assert "neither stored nor found" in server.log

@@ -147,7 +147,8 @@ class BoundedAdmin(SentByDevices):
         try:
             return super().get_object(request, object_id, from_field)
         except self.model.MultipleObjectsReturned:
-            return self.get_queryset(request).filter(pk=object_id).order_by("-received_at").first()
+            # With all columns: one that is left out would be read by the id alone, which finds both.
+            return self.get_queryset(request).defer(None).filter(pk=object_id).order_by("-received_at").first()
 
     @admin.display(description="timestamp (the device's clock)")
     def device_time(self, row: Any) -> str:

@@ -43,7 +43,7 @@ class Command(BaseCommand):
     def delete_rows(self, now: datetime) -> None:
         if count := rejections.delete_expired(now):
             self.stdout.write(f"Deleted {count:,} rejected batches.")
-        for tenant in Tenant.objects.exclude(retention_days=None):
+        for tenant in Tenant.objects.all():
             for model, count in retention.delete_expired(tenant, now).items():
                 if count:
                     names = model._meta.verbose_name if count == 1 else model._meta.verbose_name_plural
