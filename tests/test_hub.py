@@ -122,7 +122,7 @@ async def test_alerts_that_cannot_be_read_at_first_are_read_later(device_key, mo
     recorder = Recorder()
     async with listening(recorder):
         monkeypatch.setattr("alerts.hub.run_query", fail_once)
-        first, second = (await alert_row(device_key)).pk, (await alert_row(device_key)).pk
+        first, second = (await stored_alert(device_key)).pk, (await stored_alert(device_key)).pk
         await send(second)
         await until(recorder, [[first, second]])
     assert not list(faults)
