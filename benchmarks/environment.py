@@ -7,13 +7,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from tests.support import servers
 
 TABLES = "ingest_events, ingest_batches, security_alerts, alert_groups"
+TENANTS = ("bench-0", "bench-1", "bench-2", "bench-3")
 UVICORN = ["uvicorn", "--no-access-log", "--log-level", "warning"]
 
 
@@ -29,12 +30,13 @@ def prepare() -> None:
     call_command("migrate", verbosity=0)
 
 
-def make_keys() -> list[str]:
+def make_keys(slugs: Sequence[str] = TENANTS) -> list[str]:
+    """The keys of sixteen devices, of these tenants in turn."""
     from devices.models import Device, DeviceKey, Tenant
 
     keys = []
     for number in range(16):
-        tenant, _ = Tenant.objects.get_or_create(slug=f"bench-{number % 4}", defaults={"backup_enabled": True})
+        tenant, _ = Tenant.objects.get_or_create(slug=slugs[number % len(slugs)], defaults={"backup_enabled": True})
         device, _ = Device.objects.get_or_create(tenant=tenant, name=f"bench-{number}")
         keys.append(DeviceKey.objects.issue(device)[1])
     return keys
@@ -143,7 +145,7 @@ def _wait(port: int) -> None:
 
 
 @contextmanager
-def pages(server: Serving, slugs: list[str]) -> Iterator[None]:
+def pages(server: Serving, slugs: Sequence[str]) -> Iterator[None]:
     """While this runs, one page of each tenant is open and reads its frames."""
     cookies = [log_in(slug) for slug in slugs]
     command = [sys.executable, "-m", "benchmarks.sockets", str(server.port), json.dumps(cookies)]

@@ -39,5 +39,21 @@ def batches(count: int, size: int, seed: int) -> list[list[dict[str, object]]]:
     return [[event(seed * 10**7 + n * size + k, dice) for k in range(size)] for n in range(count)]
 
 
+def floods(count: int, size: int, seed: int) -> list[list[dict[str, object]]]:
+    """Batches of repeats of one alert."""
+    ends = {"source_ip": "192.168.1.100", "destination_ip": "10.0.0.1"}
+    alert = {"title": "Port scan detected", "severity": "high", **ends}
+    moments = [START + timedelta(milliseconds=seed * 10**7 + number) for number in range(count * size)]
+    flood = [
+        {
+            "kind": "security_alert",
+            "timestamp": moment.isoformat(),
+            "data": alert | {"description": f"attempt {number}"},
+        }
+        for number, moment in enumerate(moments)
+    ]
+    return [flood[n * size : (n + 1) * size] for n in range(count)]
+
+
 def body(batch: list[dict[str, object]]) -> bytes:
     return json.dumps(batch, separators=(",", ":")).encode()

@@ -5,65 +5,72 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psycopg
 
 from benchmarks import environment, events, raw_sqlite
-from benchmarks.environment import say
+from benchmarks.environment import TENANTS, say
 from benchmarks.load import post
 from benchmarks.raw_copy import events_per_second
 
 RUNS = 5
 CLIENTS = 16
-TENANTS = [f"bench-{number}" for number in range(4)]
+
+Batches = list[list[dict[str, object]]]
 
 
-def requests(keys: list[str], count: int, size: int, seed: int) -> list[tuple[str, bytes]]:
+def requests(keys: list[str], batches: Batches) -> list[tuple[str, bytes]]:
     """Distinct bodies, from all devices in turn."""
-    return [(keys[n % len(keys)], events.body(batch)) for n, batch in enumerate(events.batches(count, size, seed))]
+    return [(keys[n % len(keys)], events.body(batch)) for n, batch in enumerate(batches)]
 
 
-def rate(server: environment.Serving, keys: list[str], count: int, size: int, seed: int) -> float:
-    return count * size / post(requests(keys, count, size, seed), CLIENTS, server.port)["seconds"]
+def rate(server: environment.Serving, keys: list[str], batches: Batches) -> float:
+    return sum(map(len, batches)) / post(requests(keys, batches), CLIENTS, server.port)["seconds"]
 
 
-def copy_rate(count: int) -> float:
-    return events_per_second(os.environ["DATABASE_URL"], events.batches(count // 500, 500, 0))
+def copy_rate(batches: Batches) -> float:
+    return events_per_second(os.environ["DATABASE_URL"], batches)
 
 
-def against_copy(size: int, count: int) -> list[float]:
-    keys, ratios = environment.make_keys(), []
-    with environment.serving() as server, environment.pages(server, TENANTS):
+def against_copy(tenants: Sequence[str], make: Callable[[int], Batches], copied: Batches) -> list[float]:
+    """`make` returns the batches of a run, given its number."""
+    keys, ratios = environment.make_keys(tenants), []
+    with environment.serving() as server, environment.pages(server, tenants):
         # A warm-up of both: the first rows go into new files, which takes longer.
-        copy_rate(count * size), rate(server, keys, count, size, 1)
+        copy_rate(copied), rate(server, keys, make(1))
         for run in range(RUNS):
             environment.truncate()
-            raw = copy_rate(count * size)
+            raw = copy_rate(copied)
             environment.truncate()
-            ours = rate(server, keys, count, size, 2 + run)
+            ours = rate(server, keys, make(2 + run))
             say(f"{ours:9,.0f} events/s   COPY {raw:9,.0f} events/s")
             ratios.append(ours / raw)
     return ratios
 
 
 def batch500_vs_copy() -> list[float]:
-    return against_copy(500, 500)
+    return against_copy(TENANTS, lambda run: events.batches(500, 500, run), events.batches(500, 500, 0))
 
 
 def batch100_vs_copy() -> list[float]:
-    return against_copy(100, 2000)
+    return against_copy(TENANTS, lambda run: events.batches(2000, 100, run), events.batches(400, 500, 0))
+
+
+def flood_vs_copy() -> list[float]:
+    return against_copy(TENANTS[:1], lambda run: events.floods(2000, 20, run), events.floods(2000, 20, 0))
 
 
 def batch500_vs_plain() -> list[float]:
     keys, ratios = environment.make_keys(), []
     with environment.serving() as server, environment.serving_plain() as plain:
-        rate(server, keys, 200, 500, 1), rate(plain, keys, 10, 500, 2)
+        rate(server, keys, events.batches(200, 500, 1)), rate(plain, keys, events.batches(10, 500, 2))
         for run in range(RUNS):
             environment.truncate()
-            theirs = rate(plain, keys, 20, 500, 10 + run)
+            theirs = rate(plain, keys, events.batches(20, 500, 10 + run))
             environment.truncate()
-            ours = rate(server, keys, 500, 500, 20 + run)
+            ours = rate(server, keys, events.batches(500, 500, 20 + run))
             say(f"{ours:9,.0f} events/s   plain {theirs:9,.0f} events/s")
             ratios.append(ours / theirs)
     return ratios
@@ -109,13 +116,14 @@ def large_vs_empty() -> list[float]:
         with environment.serving() as empty, environment.serving(DATABASE_URL=url) as large:
             servers = {"empty": empty, "large": large}
             for server in servers.values():
-                rate(server, keys, 500, 500, 1)
+                rate(server, keys, events.batches(500, 500, 1))
             for run in range(RUNS):
                 seconds = {"empty": 0.0, "large": 0.0}
                 # The disk is still busy with the turn before, so each database goes once first and once second.
                 for turn, name in enumerate(("empty", "large", "large", "empty")):
                     environment.truncate()  # the database that must be empty; the checkpoint is for both
-                    seconds[name] += 1 / rate(servers[name], keys, 500, 500, 2 + 2 * run + turn // 2)
+                    batches = events.batches(500, 500, 2 + 2 * run + turn // 2)
+                    seconds[name] += 1 / rate(servers[name], keys, batches)
                 say(
                     "large {large:.2f} s a million   empty {empty:.2f} s".format(
                         **{n: 5e5 * s for n, s in seconds.items()}
@@ -148,8 +156,8 @@ def sqlite500_vs_raw() -> list[float]:
             raw_file, served_file = (Path(shutil.copy(template, folder / f"{who}-{run}")) for who in ("raw", "served"))
             raw = raw_sqlite.events_per_second(raw_file, events.batches(200, 500, 1))
             with environment.serving(**sqlite_at(served_file)) as server:
-                rate(server, keys, 20, 500, 1)
-                ours = rate(server, keys, 200, 500, 2)
+                rate(server, keys, events.batches(20, 500, 1))
+                ours = rate(server, keys, events.batches(200, 500, 2))
             say(f"{ours:9,.0f} events/s   executemany {raw:9,.0f} events/s")
             ratios.append(ours / raw)
     return ratios
