@@ -20,6 +20,7 @@ from django.urls import path, re_path  # noqa: E402
 from alerts.consumers import SecurityAlertConsumer  # noqa: E402
 from alerts.logins import with_login  # noqa: E402
 from common.asgi import Application, Receive, Send  # noqa: E402
+from common.cancellation import keep_cancelling  # noqa: E402
 from common.connections import OPERATION_SECONDS, BoundedConnection  # noqa: E402
 from ingest.handler import IngestHandler  # noqa: E402
 from ingest.paths import INGEST_PATH  # noqa: E402
@@ -69,6 +70,7 @@ async def lifespan(scope: dict[str, Any], receive: Receive, send: Send) -> None:
             await asyncio.to_thread(close_writer)
             await refused_keys.write()
             await rejection_queue.close()
+            keep_cancelling(asyncio.get_running_loop())
         await send({"type": f"{message['type']}.complete"})
         if message["type"] == "lifespan.shutdown":
             return

@@ -1,3 +1,4 @@
+import asyncio
 import fcntl
 import itertools
 import tempfile
@@ -21,6 +22,7 @@ from django.test import Client
 from django.utils import timezone
 
 from alerts.models import AlertGroup, SecurityAlert
+from common.cancellation import keep_cancelling
 from devices.authentication import known_keys
 from devices.models import Device, DeviceKey, ProvisioningKey
 from ingest.models import IngestBatch, IngestEvent, RejectedBatch
@@ -52,8 +54,17 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix, t
 
 
 def pytest_configure() -> None:
-    """Let WhiteNoise look for a file when it is asked for, not for all files whenever a test makes a client."""
+    # Let WhiteNoise look for a file when it is asked for, not for all files whenever a test makes a client.
     settings.WHITENOISE_AUTOREFRESH = True
+    # A test's loop is closed like a server's: a task that lost its cancellation must not keep it open.
+    runners: Any = asyncio.runners
+    cancel_all_tasks = runners._cancel_all_tasks
+
+    def cancel_all_until_they_end(loop: asyncio.AbstractEventLoop) -> None:
+        keep_cancelling(loop)
+        cancel_all_tasks(loop)
+
+    runners._cancel_all_tasks = cancel_all_until_they_end
 
 
 @pytest.fixture(scope="session", autouse=True)
