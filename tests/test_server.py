@@ -385,3 +385,25 @@ def test_each_line_of_workers_and_their_parent_has_the_log_format(serving):
     assert "Started parent process" in printed
     for line in printed.split("\n")[:-1]:
         assert LINE.fullmatch(line), line
+
+
+SWALLOW_A_CANCELLATION = """
+import asyncio, contextlib
+import ingestcloud.asgi as site
+
+async def swallow_one():
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.Event().wait()
+    await asyncio.Event().wait()
+
+tasks = []
+site.end_with_parent = lambda: tasks.append(asyncio.get_running_loop().create_task(swallow_one()))
+"""
+
+
+@pytest.mark.once
+def test_a_server_ends_although_a_task_lost_its_cancellation(altered_server):
+    """By Ctrl-C; uvicorn ends by SIGTERM without closing its loop."""
+    server = altered_server(SWALLOW_A_CANCELLATION)
+    server.process.send_signal(signal.SIGINT)
+    server.process.wait(timeout=30)
