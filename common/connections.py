@@ -1,8 +1,10 @@
-"""Connections to PostgreSQL on which every operation ends."""
+"""Connections to PostgreSQL on which every operation ends, and of which dead ones are given up together."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import psycopg
+from django.db import connection
+from django.db.backends.postgresql.base import DatabaseWrapper
 from psycopg.errors import _WaitTimeout  # what `Connection.wait` is documented to raise; it has no public name
 
 OPERATION_SECONDS = 8.0
@@ -13,6 +15,10 @@ class BoundedConnection(psycopg.Connection[Any]):
 
     A load balancer or pooler in between may keep a dead connection open and answer its keepalives: only an operation
     that does not return shows it. A server sets `seconds`; commands may take as long as they need.
+
+    Whoever finds a connection dead, the pool's own check or a query, closes all idle ones: they may be dead too. The
+    pool would find them one at a time, with an ever longer pause after each, so that a request's time runs out at the
+    third; and asking a dead connection whether it is alive may take as long as any other operation on it.
     """
 
     seconds: ClassVar[float | None] = None
@@ -21,6 +27,14 @@ class BoundedConnection(psycopg.Connection[Any]):
         """psycopg's own, which it calls for every operation. Raises OperationalError after `seconds`, and closes the
         connection.
         """
+        try:
+            return self._wait(gen, interval, timeout)
+        except psycopg.Error:
+            if self.closed:
+                cast(DatabaseWrapper, connection).pool.drain()
+            raise
+
+    def _wait(self, gen: Any, interval: float, timeout: float | None) -> Any:
         if timeout is not None or self.seconds is None:
             return super().wait(gen, interval, timeout)
         try:

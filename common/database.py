@@ -43,28 +43,10 @@ def _run(query: Callable[..., T], arguments: tuple, keywords: dict) -> T:
         return query(*arguments, **keywords)
     except (OperationalError, InterfaceError):
         has_begun = connection.connection is not None  # else the query did not reach the database
-        forget_dead_connections()
+        connection.close()
         if has_begun:
             raise
         # The pool had no live connection, and makes new ones now.
         return query(*arguments, **keywords)
     finally:
         connection.close()
-
-
-def forget_dead_connections() -> None:
-    """Give up this thread's connection. If it was dead, or there was none to get, close all idle ones in the pool.
-
-    They may be dead too. The pool would find them one at a time, with an ever longer pause after each; and asking a
-    dead connection whether it is alive takes as long as any other operation on it.
-    """
-    was_dead = connection.connection is None or getattr(connection.connection, "closed", False)
-    connection.close()
-    if was_dead:
-        drain_pool()
-
-
-def drain_pool() -> None:
-    """Close all idle connections in the pool; it makes new ones."""
-    if pool := getattr(connection, "pool", None):
-        pool.drain()

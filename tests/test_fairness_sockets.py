@@ -23,7 +23,6 @@ from websockets.uri import parse_uri
 from alerts import logins
 from alerts.logins import MAX_SOCKETS, Handshake, user_of
 from common.asgi import Send
-from common.database import drain_pool
 from common.sessions import NOTE_USE_EVERY_SECONDS, USED_AT, note_use
 from tests.support.fairness import Others, assert_within, measures_waiting
 from tests.support.servers import servers_only
@@ -242,7 +241,6 @@ def test_handshakes_while_the_database_is_down_are_503_and_barely_logged(
         finally:
             cursor.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
     connection.close()
-    drain_pool()
     assert "Traceback" not in server.log
     assert 1 <= server.log.count("Handshakes are refused") <= 3
     deadline = time.monotonic() + 30

@@ -18,7 +18,6 @@ from django.db import OperationalError, connection, connections
 from django.utils import timezone
 
 from alerts.models import SecurityAlert
-from common.database import drain_pool, forget_dead_connections
 from devices.models import DeviceKey
 from ingest.backlog import backlog
 from ingest.checking import check_batch
@@ -72,17 +71,29 @@ def test_answers_are_503_only_while_the_database_refuses_connections(the_server,
         finally:
             cursor.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
     connection.close()
-    drain_pool()  # this process's pool, which retries less and less often
     deadline = time.monotonic() + 30
     while the_server.post(key, content=body).status_code != 204:
         assert time.monotonic() < deadline
     assert IngestBatch.objects.count() == 2
 
 
-def test_a_thread_without_a_connection_gets_one_after_giving_up_dead_ones(device_key):
-    """Whether there is a pool or, as on SQLite, none."""
+@servers_only
+def test_the_first_query_after_all_connections_were_cut_succeeds(device_key):
+    """However many were idle: the pool alone finds two of them in its three seconds."""
+    together = threading.Barrier(8)
+
+    def use_one(_: int) -> None:
+        DeviceKey.objects.get()
+        together.wait(30)
+        connection.close()
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(use_one, range(8)))
+    name = connection.settings_dict["NAME"]
     connection.close()
-    forget_dead_connections()
+    with connection._nodb_cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+        assert len(cursor.fetchall()) >= 8
     assert DeviceKey.objects.get() == device_key
 
 
@@ -171,7 +182,8 @@ def test_a_connection_that_can_not_be_given_up_does_not_stop_the_writer(new_writ
     headers, held = {"X-Device-Key": device_key.plaintext}, backlog.held
     with monkeypatch.context() as faults:
         faults.setattr("ingest.storing.writer.store_batches", fail)
-        faults.setattr("ingest.storing.writer.forget_dead_connections", fail)
+        broken = SimpleNamespace(vendor=connection.vendor, connection=None, close=fail)
+        faults.setattr("ingest.storing.writer.connection", broken)
         for _ in range(3):  # one more than there are writers
             began = time.monotonic()
             assert_come_again(client.post("/v1/ingest", "[]", content_type="application/json", headers=headers))

@@ -16,7 +16,6 @@ from django.utils import timezone
 
 from alerts.broadcast import broadcast
 from alerts.new_alert import NewAlert
-from common.database import forget_dead_connections
 from common.deadlines import deadlines_of
 from devices.models import LAST_USE_EVERY, Device, DeviceKey
 from ingest.backlog import BATCH_OVERHEAD_BYTES, backlog
@@ -180,7 +179,7 @@ def _store_group(group: list[Job], *, again: bool = False) -> None:
     except (OperationalError, InterfaceError) as error:  # no batch's fault, so no use trying each alone
         was_connected = connection.connection is not None
         sequence_watch.look_soon()
-        forget_dead_connections()
+        connection.close()
         if was_connected and not again:
             _store_group(group, again=True)
         else:
@@ -205,7 +204,7 @@ def _ids_are_repaired() -> bool:
     try:
         repair_sequences()
     except DatabaseError:
-        forget_dead_connections()
+        connection.close()
         return False
     return True
 
