@@ -9,9 +9,7 @@ from django.db.models import F
 from django.http import HttpRequest
 from django.utils import timezone
 from rest_framework import serializers
-from rest_framework.exceptions import APIException, ErrorDetail, ParseError
-from rest_framework.negotiation import DefaultContentNegotiation
-from rest_framework.parsers import JSONParser
+from rest_framework.exceptions import APIException, ErrorDetail
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -19,6 +17,7 @@ from rest_framework.views import APIView
 from common import sequences
 from common.headers import Headers, InvalidIdempotencyKey, idempotency_key, source_address
 from common.problems import shape_errors
+from common.requests import BoundedJSONParser, JSONAnyway
 from common.text import printable
 from common.transactions import TimeLimit
 from devices.authentication import InvalidProvisioningKey, ProvisioningKeyAuthentication
@@ -86,23 +85,6 @@ class RegisteredSerializer(serializers.Serializer):
     device_id = serializers.IntegerField()
     device_key = serializers.CharField()
     tenant_id = serializers.IntegerField()
-
-
-class BoundedJSONParser(JSONParser):
-    """Like DRF's, which would answer 500 to a body that is nested too deeply."""
-
-    def parse(self, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return super().parse(*args, **kwargs)
-        except RecursionError as error:
-            raise ParseError("The body is nested too deeply.") from error
-
-
-class JSONAnyway(DefaultContentNegotiation):
-    """Ignores Accept, as the ingest path does. There is one kind of answer, and refusing to send it helps no device."""
-
-    def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
-        return renderers[0], renderers[0].media_type
 
 
 class RegisterView(APIView):

@@ -24,12 +24,22 @@ class TenantOwnedQuerySet(models.QuerySet[Any]):
 
     def for_user(self, user: Any) -> Self:
         """The rows `user` may see: all for a superuser, else those of the tenants they are a member of."""
+        return self._of(user, Membership.objects.all())
+
+    def for_analyst(self, user: Any) -> Self:
+        """The rows of which `user` may triage the alerts: those of tenants in which they are an analyst or an admin."""
+        return self._of(user, Membership.objects.filter(role__in=[Role.ANALYST, Role.ADMIN]))
+
+    def for_admin(self, user: Any) -> Self:
+        """The rows of the tenants whose members `user` may manage."""
+        return self._of(user, Membership.objects.filter(role=Role.ADMIN))
+
+    def _of(self, user: Any, memberships: "models.QuerySet[Membership]") -> Self:
         if not user.is_authenticated or not user.is_active:
             return self.none()
         if user.is_superuser:
             return self
-        memberships = Membership.objects.filter(user=user)
-        return self.filter(**{f"{self.tenant_path}__in": memberships.values("tenant")})
+        return self.filter(**{f"{self.tenant_path}__in": memberships.filter(user=user).values("tenant")})
 
 
 class TenantQuerySet(TenantOwnedQuerySet):

@@ -1,11 +1,15 @@
 """A tenant with a row of each model, for tests that look across the boundary between two tenants."""
 
+from datetime import timedelta
+from uuid import uuid4
+
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.models import Group, Permission, User
 from django.db.models import Model
 from django.test import Client
 from django.utils import timezone
 
+from alerts.models import GroupChange, SavedFilter, SuppressionRule
 from devices.models import Device, DeviceKey, ProvisioningKey
 from ingest.models import IngestBatch, IngestEvent, RejectedBatch
 from tenants.models import Membership, Tenant
@@ -35,17 +39,26 @@ class Side:
             status=400, code="invalid_events", detail=f"{name}-detail", digest=digest, body=b"[]", byte_count=2,
             first_received_at=now, **owner,
         )  # fmt: skip
-        self.rows = {
-            type(row): row
-            for row in (
-                self.tenant, self.device, self.key, self.provisioning_key, self.batch, self.event, self.alert,
-                self.alert.group, self.rejected,
-            )
-        }  # fmt: skip
         # A staff user with every permission, for this tenant.
         self.user = User.objects.create_user(f"{name}-staff", is_staff=True)
         self.user.user_permissions.set(Permission.objects.all())
         self.user.tenants.add(self.tenant)
+        self.change = GroupChange.objects.create(
+            tenant=self.tenant, group=self.alert.group, operation=uuid4(), at=now, user=self.user,
+            user_name=self.user.username, field=GroupChange.Field.NOTE, after=f"{name}-note",
+        )  # fmt: skip
+        self.rule = SuppressionRule.objects.create(
+            tenant=self.tenant, title=f"{name}-noise", worst_severity="low", reason=f"{name}-reason", created_at=now,
+            created_by=self.user, created_by_name=self.user.username, ends_at=now + timedelta(days=1),
+        )  # fmt: skip
+        self.saved_filter = SavedFilter.objects.create(user=self.user, name=f"{name}-filter", query="status=new")
+        self.rows = {
+            type(row): row
+            for row in (
+                self.tenant, self.device, self.key, self.provisioning_key, self.batch, self.event, self.alert,
+                self.alert.group, self.rejected, self.change, self.rule, self.saved_filter,
+            )
+        }  # fmt: skip
         self.group = Group.objects.create(name=f"{name}-group")
         self.group.permissions.set(Permission.objects.all()[:1])
         self.user.groups.add(self.group)

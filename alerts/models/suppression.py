@@ -1,0 +1,48 @@
+"""Rules for alerts that nobody needs to see."""
+
+from django.conf import settings
+from django.db import models
+
+from alerts.models.groups import Severity
+from devices.models import Device
+from tenants.models import TenantOwned
+
+
+class SuppressionRule(TenantOwned):
+    """Suppresses the alerts of a tenant that meet all of its conditions, until it ends. An empty condition is met.
+
+    Suppressed alerts are stored and counted, but not pushed. There are no regular expressions: nobody can read one
+    and know what it hides.
+    """
+
+    class Match(models.TextChoices):
+        EQUALS = "equals"
+        CONTAINS = "contains"
+
+    title = models.TextField(blank=True, help_text="Empty: any title.")
+    title_match = models.CharField(max_length=8, choices=Match.choices, default=Match.EQUALS)
+    source = models.CharField(max_length=43, blank=True, help_text="An address or a network; empty: any.")
+    destination = models.CharField(max_length=43, blank=True, help_text="An address or a network; empty: any.")
+    device = models.ForeignKey(
+        Device, on_delete=models.DO_NOTHING, null=True, db_constraint=False, db_index=False, related_name="+"
+    )
+    worst_severity = models.CharField(
+        max_length=8, choices=Severity.choices, help_text="Worse alerts are never suppressed."
+    )
+    reason = models.TextField()
+    created_at = models.DateTimeField(help_text="Our clock.")
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
+    )
+    created_by_name = models.CharField(max_length=150)
+    ends_at = models.DateTimeField(help_text="Our clock. At most 30 days after it was made.")
+    ended_by_name = models.CharField(max_length=150, blank=True, db_default="", help_text="Who ended it early.")
+
+    class Meta:
+        db_table = "suppression_rules"
+        ordering = ["-id"]
+        # The rules that may apply to an alert: those of its tenant that have not ended.
+        indexes = [models.Index(fields=["tenant", "ends_at"], name="suppression_rules_tenant_end")]
+
+    def __str__(self) -> str:
+        return self.reason
