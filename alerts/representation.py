@@ -1,6 +1,8 @@
-"""An alert as clients see it: the `data` of a frame, and of a row on the live page."""
+"""Alerts and groups as clients see them: in the API and in the frames of sockets."""
 
-from alerts.models import SecurityAlert, Status
+from datetime import datetime
+
+from alerts.models import AlertGroup, SecurityAlert, Status
 from alerts.new_alert import NewAlert
 
 # The status of an alert, as clients have known it since before there were groups, by the status of its group.
@@ -27,3 +29,45 @@ def represent(alert: SecurityAlert | NewAlert) -> dict[str, object]:
         "description": alert.description,
         "status": STATUSES[alert.group_status],
     }
+
+
+def represent_group(group: AlertGroup) -> dict[str, object]:
+    """`group` as JSON-ready values. Read it with `AlertGroup.objects.represented()`."""
+    return {
+        "id": group.pk,
+        "tenant": {"slug": group.tenant.slug, "name": group.tenant.name},
+        "title": group.title,
+        "severity": group.severity,
+        "status": group.status,
+        "disposition": group.disposition or None,
+        "assignee": {"id": group.assignee_id, "name": group.assignee_name} if group.assignee_id else None,
+        "source_ip": group.source_ip,
+        "destination_ip": group.destination_ip,
+        "device": {"id": group.device.pk, "name": group.device.name} if group.device else None,
+        "count": group.count,
+        "suppressed_count": group.suppressed_count,
+        "since_acknowledged": None if group.acknowledged_count is None else group.count - group.acknowledged_count,
+        "first_seen_at": group.first_seen_at.isoformat(),
+        "last_seen_at": group.last_seen_at.isoformat(),
+        "last_alert_id": group.last_alert_id,
+        "version": group.version,
+        "revision": group.revision,
+        "status_changed_at": _iso(group.status_changed_at),
+        "status_changed_by": group.status_changed_by or None,
+        "previous": _represent_previous(group.previous),
+    }
+
+
+def _represent_previous(group: AlertGroup | None) -> dict[str, object] | None:
+    if group is None:
+        return None
+    return {
+        "id": group.pk,
+        "disposition": group.disposition or None,
+        "status_changed_at": _iso(group.status_changed_at),
+        "status_changed_by": group.status_changed_by or None,
+    }
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment else None

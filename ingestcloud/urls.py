@@ -37,6 +37,7 @@ urlpatterns = [
     path("admin/search/", admin.site.admin_view(search)),
     path("admin/autocomplete/", admin.site.admin_view(AutocompleteView.as_view())),
     path("admin/", admin.site.urls),
+    path("api/v1/", include("alerts.api.urls")),
     path("alerts/", include("alerts.urls")),
     path("", include("devices.urls")),
     path("", include("ingest.urls")),

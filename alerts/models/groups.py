@@ -47,6 +47,10 @@ class AlertGroupQuerySet(TenantOwnedQuerySet):
         """Without those whose alerts were all suppressed."""
         return self.filter(count__gt=0)
 
+    def represented(self) -> Self:
+        """With what `alerts.representation.represent_group` needs."""
+        return self.select_related("tenant", "device", "previous")
+
     def latest_of(self, user: Any, count: int) -> Self:
         """The `count` groups that `user` may see and that changed last, the last first."""
         if not reads_by_tenant(user):

@@ -1,0 +1,1 @@
+"""The API for people: what the console's page asks and does."""
