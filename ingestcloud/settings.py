@@ -241,6 +241,7 @@ SPECTACULAR_SETTINGS = {
     "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
     "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {"AlertSeverity": "alerts.models.Severity"},
 }
 
 LANGUAGE_CODE = "en"

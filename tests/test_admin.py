@@ -5,7 +5,6 @@ import re
 from datetime import timedelta
 
 import pytest
-from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -16,6 +15,7 @@ from alerts.models import AlertGroup, SecurityAlert, Status
 from devices.models import Device, DeviceKey
 from tenants.models import Tenant
 from tests.support.admin_pages import list_of, page_of, rows_shown
+from tests.support.alert_rows import set_status
 
 pytestmark = pytest.mark.django_db
 
@@ -192,45 +192,16 @@ def test_an_alert_and_its_group_are_read_only(admin_client, make_alert):
     assert page_of(alert.group) in admin_client.get(page_of(alert)).text
 
 
-@pytest.mark.parametrize(
-    ("action", "before", "after"),
-    [("acknowledge", "new", "acknowledged"), ("close", "acknowledged", "closed"), ("reopen", "closed", "new")],
-)
-def test_groups_can_be_triaged_in_bulk(admin_client, make_alert, action, before, after):
-    groups = [make_alert(status=before).group for _ in range(3)]
-    chosen, left = groups[:2], groups[2]
-    admin_client.post(list_of(AlertGroup), {"action": action, "_selected_action": [group.pk for group in chosen]})
-    assert set(AlertGroup.objects.filter(status=after)) == set(chosen)
-    assert {group.revision for group in AlertGroup.objects.filter(status=after)} == {
-        left.revision + 1,
-        left.revision + 2,
-    }
-    label = Status(after).label
-    assert LogEntry.objects.filter(object_id__in=[g.pk for g in chosen], change_message__contains=label).count() == 2
-    newest = AlertGroup.objects.order_by("-revision")[0].revision
-    admin_client.post(list_of(AlertGroup), {"action": action, "_selected_action": [chosen[0].pk]})
-    assert AlertGroup.objects.order_by("-revision")[0].revision == newest  # nothing changed again
-
-
-@pytest.mark.parametrize("action", ["reopen", "acknowledge"])
-def test_a_closed_group_stays_closed_while_another_of_its_fingerprint_is_open(admin_client, make_alert, action):
-    first, second, third = (make_alert(title="same", status=status).group for status in ("closed", "closed", "new"))
-    form = {"action": action, "_selected_action": [first.pk, second.pk]}
-    page = admin_client.post(list_of(AlertGroup), form, follow=True)
-    assert page.text.count("“same” stays closed") == 2
-    AlertGroup.objects.filter(pk=third.pk).update(status=Status.CLOSED)
-    page = admin_client.post(list_of(AlertGroup), form, follow=True)
-    assert page.text.count("“same” stays closed") == 1
-    assert AlertGroup.objects.exclude(status=Status.CLOSED).get() == second
-
-
-def test_groups_can_be_triaged_only_with_the_permission(staff, make_alert):
+def test_groups_are_read_only_and_lead_to_the_console(admin_client, make_alert):
     group = make_alert().group
-    client = staff("view_alertgroup", "change_securityalert", tenants=(group.tenant,))
-    client.post(list_of(AlertGroup), {"action": "close", "_selected_action": [group.pk]})
-    assert client.post(page_of(group), {"status": "closed"}).status_code == 403
-    group.refresh_from_db()
-    assert group.status == Status.NEW
+    set_status(AlertGroup.objects.all(), Status.CLOSED)
+    page = admin_client.get(page_of(group)).text
+    assert f'href="/alerts/?open={group.pk}"' in page
+    assert "triager: status “new” → “closed”" in page
+    for action in ("acknowledge", "close", "reopen", "delete_selected"):
+        admin_client.post(list_of(AlertGroup), {"action": action, "_selected_action": [group.pk]})
+    assert admin_client.post(page_of(group), {"status": "new"}).status_code == 403
+    assert AlertGroup.objects.get().status == Status.CLOSED
 
 
 def test_the_page_of_an_alert_links_to_its_batch(admin_client, make_alert):

@@ -1,8 +1,4 @@
-"""The OpenAPI description at `/api/schema`: what programs send and get, built from the serializers that check it.
-
-Nothing here is called by name: drf-spectacular finds an extension because the subclass exists, and what
-`extend_schema_view` says about a view is kept in the view's class.
-"""
+"""What devices send and get, built from the serializers that check it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +14,6 @@ from drf_spectacular.utils import (
 )
 from rest_framework import serializers
 
-from common.problems import CONTENT_TYPE
 from devices.authentication import DeviceKeyAuthentication, ProvisioningKeyAuthentication
 from devices.registration import (
     MAX_REPEATS,
@@ -31,6 +26,7 @@ from ingest import fields
 from ingest.body import INFLATE
 from ingest.serializers import KINDS
 from ingest.views import IngestView
+from ingestcloud.openapi.shared import ErrorSerializer, problems
 
 
 class DeviceKeyScheme(OpenApiAuthenticationExtension):
@@ -79,40 +75,12 @@ for field_class in FIELDS:
     type(f"{field_class.__name__}Extension", (FieldExtension,), {"target_class": field_class})
 
 
-class ErrorSerializer(serializers.Serializer):
-    """What is wrong with one event, or with a request that is not a batch."""
-
-    index = serializers.IntegerField(allow_null=True, help_text="Which event of the batch, from 0.")
-    field = serializers.CharField(allow_null=True)
-    code = serializers.CharField(help_text="Stable, for programs.")
-    detail = serializers.CharField(help_text="For people; it may change.")
-
-
-class ProblemSerializer(serializers.Serializer):
-    """An error, as in RFC 9457."""
-
-    type = serializers.CharField()
-    title = serializers.CharField()
-    status = serializers.IntegerField()
-    code = serializers.CharField(help_text="Stable, for programs.")
-    detail = serializers.CharField(help_text="For people; it may change.")
-    errors = ErrorSerializer(many=True, required=False)  # type: ignore[assignment]  # DRF's own has another use
-
-
 class LenientSerializer(serializers.Serializer):
     """The outcome of a batch that was sent with `Prefer: handling=lenient` and had bad events."""
 
     accepted = serializers.IntegerField()
     rejected = serializers.IntegerField()
     errors = ErrorSerializer(many=True)  # type: ignore[assignment]
-
-
-def problems(**statuses: str) -> dict[Any, Any]:
-    """Problem responses, from keyword arguments such as `_400="What it means."`."""
-    return {
-        (int(name[1:]), CONTENT_TYPE): OpenApiResponse(ProblemSerializer, description=description)
-        for name, description in statuses.items()
-    }
 
 
 def header(name: str, description: str, **kwargs: Any) -> OpenApiParameter:
