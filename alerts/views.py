@@ -29,6 +29,7 @@ def live_alerts(request: HttpRequest) -> HttpResponse:
         "may_look_at_alerts": may_look_at_alerts(request),
         "max_sockets": MAX_SOCKETS,
         "severities": list(reversed(Severity)),  # the worst first
+        "may_manage_members": Tenant.objects.for_admin(request.user).exists(),
         "tenants": list(Tenant.objects.for_user(request.user).values_list("name", flat=True)),
     }
     return render(request, "alerts/live.html", context)

@@ -12,6 +12,7 @@ from ingestcloud.health import healthz, readyz
 from ingestcloud.login import LoginForm, OwnPasswordView
 from ingestcloud.paths import HEALTHZ, READYZ
 from tenants.isolation import bypass_isolation
+from tenants.members import MembersView
 
 # During a login there is no user to act as yet. And the role of the pages can't change accounts, not even its user's
 # own, or see failed logins. As a decorator, it is entered anew for each request.
@@ -31,6 +32,7 @@ urlpatterns = [
         PasswordChangeDoneView.as_view(template_name="registration/password_done.html"),
         name="password_changed",
     ),
+    path("members/", MembersView.as_view(), name="members"),
     path("api/schema", SpectacularAPIView.as_view(), name="schema"),
     path("admin/login/", with_accounts(admin.site.login)),
     path("admin/logout/", with_accounts(admin.site.admin_view(admin.site.logout))),

@@ -170,3 +170,9 @@ def test_a_user_with_a_history_is_not_deleted():
             delete()
     other.delete()
     assert (LogEntry.objects.count(), User.objects.get()) == (1, user)
+
+
+def test_a_tenant_that_no_chooser_offers_is_a_bad_request(somebody):
+    for name in ("device", "provisioningkey"):
+        address = reverse(f"admin:devices_{name}_add")
+        assert somebody.post(address, {"tenant": "id", "name": "x", "label": "x"}).status_code == 400

@@ -3,7 +3,7 @@
 from typing import Any, cast
 
 from django.contrib import admin, messages
-from django.core.exceptions import FieldDoesNotExist, ValidationError
+from django.core.exceptions import BadRequest, FieldDoesNotExist, ValidationError
 from django.db import IntegrityError
 from django.db.models import ForeignKey, Model, QuerySet
 from django.forms import ModelChoiceField
@@ -33,7 +33,13 @@ class StaffPages(ModelAdmin):
     """The base of all admin pages: checks what people put into URLs and searches."""
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Another request may take a name between a form's check and its save: checked again, the form says so."""
+        """Another request may take a name between a form's check and its save: checked again, the form says so.
+
+        Raises BadRequest for a row that no chooser offers: Django would raise when it shows the form again.
+        """
+        for name in self.autocomplete_fields:
+            if not all(self._is_possible(name, value) for value in request.POST.getlist(name) if value):
+                raise BadRequest(f"{name} is not the key of a row.")
         try:
             return super().changeform_view(request, *args, **kwargs)
         except IntegrityError as error:  # nothing was saved: Django wraps each call in a transaction of its own
