@@ -97,11 +97,13 @@ class Server:
             headers["Content-Type"] = "application/json"
         return httpx.post(f"{self.url}/api/v1/devices/register", headers=headers, **HTTP, **kwargs)
 
-    def socket(self, cookie: str = "", query: str = "", origin: str | None = None) -> ClientConnection:
-        """Open a socket for alerts, with a session's cookie."""
+    def socket(
+        self, cookie: str = "", query: str = "", origin: str | None = None, path: str = "/api/ws/security"
+    ) -> ClientConnection:
+        """Open a socket, for alerts unless `path` says otherwise, with a session's cookie."""
         headers = {"Cookie": cookie} if cookie else {}
         return connect(
-            f"ws://127.0.0.1:{self.port}/api/ws/security{query}",
+            f"ws://127.0.0.1:{self.port}{path}{query}",
             origin=origin or self.url,  # type: ignore[arg-type]
             additional_headers=headers,
             max_size=None,
