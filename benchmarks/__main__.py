@@ -11,7 +11,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import environment, fanout, memory, single, throughput
+from benchmarks import environment, fanout, find, memory, single, throughput
 
 BENCHMARKS: list[tuple[Callable[[], list[float]], str]] = [
     (throughput.batch500_vs_copy, "500 events a batch, 16 clients, against raw COPY on two connections"),
@@ -24,6 +24,7 @@ BENCHMARKS: list[tuple[Callable[[], list[float]], str]] = [
     (memory.memory_growth, "memory after 10 million events, against after 100 thousand"),
     (throughput.sqlite500_vs_raw, "SQLite, 500 events a batch, against raw executemany"),
     (fanout.fanout1000_p99_ms, "milliseconds from POST to the last of 1,000 pages, p99 of 100 alerts"),
+    (find.find_ms, "milliseconds of a search of a million groups, the median over all kinds"),
 ]
 RESULTS = Path(__file__).parent.parent / "build" / "bench.json"
 
