@@ -1,4 +1,14 @@
-// The connection to the server: a WebSocket that reconnects by itself, from the last alert that the page has.
+// The connection to the server: a WebSocket that reconnects by itself, from the last revision that the page has.
+//
+// new GroupSocket(path)
+//   .start(revision), .restart(revision), .stop()
+//   dispatches
+//   - "groups" (detail: groups that changed, in the order of their revisions),
+//   - "caughtup" (detail: `{groups, alerts, worst}`, what came while the page was away),
+//   - "reset" (the page missed too much: load everything again, then `restart`),
+//   - "state" (detail: `{state: "connecting" | "checking" | "open" | "offline"}` or `{state: "closed", retryAt}`),
+//   - "refused" when the server does not accept the socket; the reason is not visible to a script,
+//   - "sessionended", "membershipchanged" or "toomany", after which it stays closed.
 
 // Milliseconds
 const PING_EVERY = 15_000;
@@ -7,20 +17,10 @@ const LOOK_EVERY = 5_000;
 const RETRY_FIRST = 1_000;
 const RETRY_MAX = 15_000;
 
-// Close codes of alerts/consumers.py and alerts/logins.py
-const SESSION_ENDED = 4401;
-const MEMBERSHIP_CHANGED = 4403;
-const TOO_MANY = 4429; // this login has too many sockets, and this was the oldest
+const FINAL = { 4401: "sessionended", 4403: "membershipchanged", 4429: "toomany" }; // close codes of the server
 
-/**
- * Dispatches
- * - "alert" (detail: the alert),
- * - "state" (detail: `{state: "connecting" | "checking" | "open"}` or `{state: "closed", retryAt}`),
- * - "sessionended", after which it stays closed,
- * - "membershipchanged", after which it stays closed,
- * - "toomany", after which it stays closed.
- */
-export class AlertSocket extends EventTarget {
+export class GroupSocket extends EventTarget {
+  #revision = null;
   #socket = null;
   #connection = null; // aborted when we give up on a socket, so that its late events are ignored
   #opened = false;
@@ -32,36 +32,56 @@ export class AlertSocket extends EventTarget {
   #lookedAt = Date.now();
   #checking = false;
 
-  /** `lastId()` is the newest alert the page has. */
-  constructor(path, lastId) {
+  constructor(path) {
     super();
     this.path = path;
-    this.lastId = lastId;
-  }
-
-  start() {
     window.addEventListener("online", () => this.#wake());
-    window.addEventListener("offline", () => this.#check());
-    setInterval(() => this.#noticeSleep(), LOOK_EVERY);
+    window.addEventListener("offline", () => this.#noticeOffline());
     document.addEventListener("visibilitychange", () => {
       if (!document.hidden) this.#wake();
     });
-    this.#connect();
+    setInterval(() => this.#noticeSleep(), LOOK_EVERY);
+  }
+
+  start(revision) {
+    this.#revision = revision;
+    if (!this.#stopped && !this.#socket) this.#connect();
+  }
+
+  restart(revision) {
+    this.#revision = revision;
+    if (this.#socket) this.#letGo();
+    if (!this.#stopped) this.#connect();
+  }
+
+  stop() {
+    this.#stopped = true;
+    clearTimeout(this.#retryTimer);
+    if (this.#socket) this.#letGo();
+  }
+
+  get #isIdle() {
+    return this.#stopped || this.#revision === null;
   }
 
   // A sleeping laptop or a new network: don't wait for a timer to find out.
   #wake() {
-    if (this.#stopped) return;
+    if (this.#isIdle) return;
     if (!this.#socket) this.#connect();
     else this.#check();
   }
 
   // Only the answer to a ping shows whether the socket survived; until then the page is not live.
   #check() {
-    if (this.#stopped || !this.#opened) return;
+    if (this.#isIdle || !this.#opened) return;
     this.#checking = true;
-    this.#announce({ state: "checking" });
+    this.#announce({ state: navigator.onLine ? "checking" : "offline" });
     this.#ping();
+  }
+
+  #noticeOffline() {
+    if (this.#opened) this.#check();
+    else if (!this.#stopped) this.#announce({ state: "offline" });
   }
 
   // Timers stop while a machine sleeps.
@@ -73,7 +93,7 @@ export class AlertSocket extends EventTarget {
 
   #connect() {
     clearTimeout(this.#retryTimer);
-    this.#announce({ state: "connecting" });
+    this.#announce({ state: navigator.onLine ? "connecting" : "offline" });
     this.#opened = false;
     this.#checking = false;
     this.#connection = new AbortController();
@@ -87,7 +107,7 @@ export class AlertSocket extends EventTarget {
   #address() {
     const address = new URL(this.path, location.href);
     address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
-    address.searchParams.set("since", this.lastId());
+    address.searchParams.set("since", this.#revision);
     return address;
   }
 
@@ -104,15 +124,19 @@ export class AlertSocket extends EventTarget {
 
   #onMessage(frame) {
     this.#failures = 0;
-    if (frame.type === "alert") {
-      // A long catch-up may come before the pong; it also shows that the connection is alive.
-      if (this.#answerTimer) this.#expectAnswer();
-      this.dispatchEvent(new CustomEvent("alert", { detail: frame.data }));
-    } else if (frame.type === "pong") {
-      this.#stopWaiting();
-      if (this.#checking) this.#announce({ state: "open" });
-      this.#checking = false;
-    }
+    if (frame.type === "pong") return this.#onPong();
+    // A long catch-up may come before the pong; it also shows that the connection is alive.
+    if (this.#answerTimer) this.#expectAnswer();
+    if (frame.revision !== undefined) this.#revision = frame.revision;
+    if (frame.type === "groups") this.#dispatch("groups", frame.groups);
+    else if (frame.type === "caught_up") this.#dispatch("caughtup", frame);
+    else if (frame.type === "reset") this.#dispatch("reset");
+  }
+
+  #onPong() {
+    this.#stopWaiting();
+    if (this.#checking) this.#announce({ state: "open" });
+    this.#checking = false;
   }
 
   #ping() {
@@ -133,11 +157,12 @@ export class AlertSocket extends EventTarget {
   #onLost(code) {
     const refused = !this.#opened;
     this.#letGo();
-    if (code === SESSION_ENDED) return this.#stop("sessionended");
-    if (code === MEMBERSHIP_CHANGED) return this.#stop("membershipchanged");
-    if (code === TOO_MANY) return this.#stop("toomany");
+    if (FINAL[code]) {
+      this.stop();
+      return this.#dispatch(FINAL[code]);
+    }
     this.#retryLater();
-    if (refused) this.#findReason();
+    if (refused) this.#dispatch("refused");
   }
 
   // On a half-open connection close() waits for an answer that never comes, so nothing here waits for it.
@@ -158,31 +183,11 @@ export class AlertSocket extends EventTarget {
     this.#announce({ state: "closed", retryAt: Date.now() + delay });
   }
 
-  // A script can't see why a handshake was refused; requesting the page again shows the reason.
-  async #findReason() {
-    let page;
-    try {
-      const signal = AbortSignal.timeout(ANSWER_WITHIN);
-      const response = await fetch(location.href, { redirect: "manual", cache: "no-store", signal });
-      if (response.type === "opaqueredirect") return this.#stop("sessionended");
-      if (!response.ok) return;
-      page = new DOMParser().parseFromString(await response.text(), "text/html");
-    } catch {
-      return; // the server is unreachable: all we can do is retry
-    }
-    const stillAllowed = page.querySelector("[data-socket]");
-    if (!stillAllowed) this.#stop("membershipchanged");
-  }
-
-  #stop(reason) {
-    if (this.#stopped) return;
-    this.#stopped = true;
-    clearTimeout(this.#retryTimer);
-    if (this.#socket) this.#letGo();
-    this.dispatchEvent(new Event(reason));
-  }
-
   #announce(detail) {
-    this.dispatchEvent(new CustomEvent("state", { detail }));
+    this.#dispatch("state", detail);
+  }
+
+  #dispatch(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 }

@@ -1,0 +1,165 @@
+// What keys, clicks and buttons do, and on which groups: those that are selected; if none is, the one that is opened
+// and has the focus; else the one with the focus in the list.
+
+import { byId } from "./dom.js";
+
+const STATUS_OF = { acknowledge: "acknowledged", start: "in_progress", reopen: "new" };
+
+export function listenToAnalyst(parts) {
+  listenToList(parts);
+  addKeys(parts);
+  listenToButtons(parts);
+  listenToChanges(parts);
+}
+
+/** The groups that a command is about, as they are shown now. */
+function subjects({ list, store, selection, detail }) {
+  if (selection.size > 0) return selection.ids.map((id) => store.get(id)).filter(Boolean);
+  const isInDetail = detail.id !== null && detail.place.contains(document.activeElement);
+  const group = isInDetail || !list.hasFocus ? detail.group : store.get(list.focusedId);
+  return group ? [group] : [];
+}
+
+const COMMANDS = {
+  acknowledge: ({ triage }, groups) => triage.setStatus(groups, STATUS_OF.acknowledge),
+  start: ({ triage }, groups) => triage.setStatus(groups, STATUS_OF.start),
+  reopen: ({ triage }, groups) => triage.setStatus(groups, STATUS_OF.reopen),
+  close: ({ triage }, groups) => triage.close(groups),
+  assign: ({ triage }, groups) => triage.assign(groups),
+  mine: ({ triage, people }, groups) => triage.assignTo(groups, people),
+  note: ({ triage }, groups) => triage.note(groups),
+};
+
+function run(name, parts, groups = subjects(parts)) {
+  if (groups.length > 0) COMMANDS[name](parts, groups);
+}
+
+function listenToList({ list, selection, detail }) {
+  list.addEventListener("open", ({ detail: { id } }) => detail.open(id));
+  list.addEventListener("toggle", ({ detail: { id, range } }) => {
+    if (range && selection.anchor !== null) selection.extend(list.between(selection.anchor, id));
+    else selection.toggle(id);
+  });
+}
+
+function addKeys(parts) {
+  const { keys, list, selection, detail, triage, people, frame, toolbar } = parts;
+  const inRow = (event) => event.target.closest(".row") !== null;
+  const step = (by) => (event) => {
+    if (event.key.startsWith("Arrow") && !inRow(event)) return false;
+    const from = list.focusedId;
+    const inDetail = detail.id !== null && detail.place.contains(document.activeElement);
+    const id = list.step(by);
+    if (event.shiftKey && !selection.has(from)) selection.toggle(from);
+    if (event.shiftKey) selection.extend([id]);
+    if (detail.id !== null) detail.open(id, { takeFocus: inDetail });
+  };
+  keys.add({
+    key: ["j", "ArrowDown", "J"],
+    words: "Next group; with Shift, select it too",
+    section: "Move",
+    run: step(1),
+  });
+  keys.add({
+    key: ["k", "ArrowUp", "K"],
+    words: "Previous group; with Shift, select it too",
+    section: "Move",
+    run: step(-1),
+  });
+  keys.add({
+    key: ["o", "Enter"],
+    words: "Open the group",
+    section: "Move",
+    run: (event) => {
+      if (event.key === "Enter" && !inRow(event)) return false;
+      if (list.focusedId !== null) detail.open(list.focusedId, { takeFocus: true });
+    },
+  });
+  keys.add({ key: ".", words: "Show what is new, at the top", section: "Move", run: () => frame.showWaiting() });
+  keys.add({ key: "/", words: "Search", section: "Move", run: () => toolbar.focusSearch() });
+  keys.add({ key: "Escape", words: "Close the group; clear the selection", section: "Move", run: () => leave(parts) });
+  keys.add({
+    key: ["x", " "],
+    words: "Select or unselect",
+    section: "Select",
+    run: (event) => {
+      if (event.key === " " && !inRow(event)) return false;
+      if (list.focusedId !== null) selection.toggle(list.focusedId);
+    },
+  });
+  keys.add({
+    key: "X",
+    words: "Select up to here",
+    section: "Select",
+    run: () => {
+      if (selection.anchor === null) return false;
+      selection.extend(list.between(selection.anchor, list.focusedId));
+    },
+  });
+  if (!people.mayTriageAnything) return;
+  const add = (key, name, words) => keys.add({ key, words, section: "Triage", run: () => run(name, parts) });
+  add("a", "acknowledge", "Acknowledge");
+  add("i", "start", "In progress");
+  add("c", "close", "Close, with a disposition");
+  add("e", "assign", "Assign");
+  add("m", "mine", "Assign to me");
+  add("n", "note", "Add a note");
+  add("r", "reopen", "Reopen: new again");
+  keys.add({ key: "u", words: "Undo", section: "Triage", run: () => triage.undo() });
+}
+
+// One step back at a time.
+function leave({ detail, selection, list }) {
+  if (detail.id !== null) {
+    const { id } = detail;
+    detail.close();
+    list.focus(id);
+  } else if (selection.size > 0) selection.clear();
+  else if (list.hasFocus) document.activeElement.blur();
+  else return false;
+}
+
+function listenToButtons(parts) {
+  const { detail, selection, keys } = parts;
+  detail.actions.addEventListener("click", (event) => {
+    const name = event.target.closest("[data-command]")?.dataset.command;
+    if (name) run(name, parts, [detail.group]);
+  });
+  const bar = byId("bulk");
+  bar.addEventListener("click", (event) => {
+    const name = event.target.closest("[data-command]")?.dataset.command;
+    if (name === "clear") selection.clear();
+    else if (name) run(name, parts);
+  });
+  selection.addEventListener("change", () => {
+    bar.hidden = selection.size === 0;
+    bar.querySelector(".bulk-count").textContent = `${selection.size.toLocaleString()} selected`;
+  });
+  byId("show-keys").addEventListener("click", () => keys.show());
+}
+
+function listenToChanges({ list, detail, triage, selection, feed, filters, socket, store }) {
+  let opened = null;
+  detail.addEventListener("change", () => {
+    list.redraw([opened, detail.id]);
+    opened = detail.id;
+    document.body.classList.toggle("has-detail", detail.id !== null);
+  });
+  triage.addEventListener("busy", ({ detail: ids }) => list.redraw(ids));
+  triage.addEventListener("done", ({ detail: { changed } }) => {
+    detail.receive(changed);
+    const gone = changed.map(({ id }) => id).filter((id) => feed.isStray(id));
+    selection.drop(gone);
+    feed.drop(gone.filter((id) => id !== detail.id));
+  });
+  socket.addEventListener("groups", ({ detail: groups }) => detail.receive(groups));
+  feed.addEventListener("loaded", () => detail.reload());
+  filters.addEventListener("change", () => {
+    selection.clear();
+    list.toTop();
+    list.release();
+  });
+  store.addEventListener("change", ({ detail: changes }) => {
+    selection.drop(changes.filter(({ after }) => !after).map(({ id }) => id));
+  });
+}

@@ -1,0 +1,45 @@
+// How many groups there are: exact for what is stored, from GET /api/v1/groups/summary, not only for what is loaded.
+//
+// new Counts({api, filters, store})
+//   .refresh()         asks again now
+//   .summary           the last answer, or null
+//   dispatches "change"
+// While groups change it asks again every few seconds, unless nobody looks at the page.
+
+import { isAborted } from "./api.js";
+
+const REFRESH_AFTER = 5_000; // milliseconds
+
+export class Counts extends EventTarget {
+  #parts;
+  #timer = null;
+  #request = new AbortController();
+  summary = null;
+
+  constructor(parts) {
+    super();
+    this.#parts = parts;
+    parts.filters.addEventListener("change", () => this.refresh());
+    parts.store.addEventListener("change", () => {
+      this.#timer ??= setTimeout(() => this.refresh(), REFRESH_AFTER);
+    });
+    document.addEventListener("visibilitychange", () => {
+      if (!document.hidden) this.refresh();
+    });
+  }
+
+  async refresh() {
+    clearTimeout(this.#timer);
+    this.#timer = null;
+    if (document.hidden) return;
+    this.#request.abort();
+    this.#request = new AbortController();
+    const { signal } = this.#request;
+    try {
+      this.summary = await this.#parts.api.get("groups/summary", this.#parts.filters.query, { signal });
+      this.dispatchEvent(new Event("change"));
+    } catch (error) {
+      if (!isAborted(error)) this.summary = null; // the list says what is wrong
+    }
+  }
+}

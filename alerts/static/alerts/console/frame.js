@@ -1,0 +1,106 @@
+// What is around the list: how many groups there are, what waits above, what is loading, and the title of the tab.
+//
+// new Frame({list, order, store, feed, counts, selection, place})
+//   .isFresh(id)    whether the group arrived in the last seconds
+//   .showWaiting()  lets what waits take its place, at the top of the list
+
+import { isUrgent } from "./store.js";
+import { counted } from "./words.js";
+
+const FRESH_FOR = 4_000; // milliseconds
+const TITLE = document.title.trim();
+
+export class Frame {
+  #parts;
+  #fresh = new Map(); // id → when it stops to be fresh
+  #above = 0; // urgent groups that came in above the screen
+
+  constructor(parts) {
+    this.#parts = parts;
+    const { list, store, feed, counts, place } = parts;
+    this.waiting = place.querySelector(".waiting");
+    this.waiting.addEventListener("click", () => this.showWaiting());
+    store.addEventListener("change", ({ detail: changes }) => this.#onChange(changes));
+    feed.addEventListener("status", () => this.#showStatus());
+    feed.addEventListener("loaded", () => this.#fresh.clear());
+    counts.addEventListener("change", () => this.#showTitle());
+    list.addEventListener("drawn", () => this.#show());
+    list.addEventListener("settle", () => this.#settle());
+    list.addEventListener("nearend", () => feed.more());
+    setInterval(() => this.#tick(), 1_000);
+  }
+
+  isFresh(id) {
+    return this.#fresh.has(id);
+  }
+
+  showWaiting() {
+    const { list, order } = this.#parts;
+    this.#settle();
+    list.toTop();
+    if (order.length > 0) list.focus(order.at(0));
+  }
+
+  #settle() {
+    const { feed, list } = this.#parts;
+    list.release();
+    feed.release();
+  }
+
+  #onChange(changes) {
+    if (this.#parts.feed.status.loading) return;
+    const until = Date.now() + FRESH_FOR;
+    for (const { id, before, after } of changes) {
+      if (after && !before) this.#fresh.set(id, until);
+      if (after && isUrgent(after) && !(before && isUrgent(before)) && window.scrollY > 0) this.#above += 1;
+    }
+    this.#showTitle();
+  }
+
+  #tick() {
+    if (document.hidden) return;
+    const { list } = this.#parts;
+    const gone = [...this.#fresh].filter(([, until]) => until < Date.now()).map(([id]) => id);
+    for (const id of gone) this.#fresh.delete(id);
+    list.redraw(gone);
+    list.updateAges();
+  }
+
+  #show() {
+    this.#showWaiting();
+    this.#showStatus();
+  }
+
+  #showWaiting() {
+    const { arrived, moved } = this.#parts.order;
+    if (window.scrollY === 0) this.#above = 0;
+    const words = [];
+    if (this.#above > 0) words.push(`${this.#above.toLocaleString()} critical`);
+    if (arrived.size > 0) words.push(`${arrived.size.toLocaleString()} new`);
+    if (moved.size > 0) words.push(`${moved.size.toLocaleString()} repeated`);
+    this.waiting.textContent = `↑ ${words.join(", ")}`;
+    this.waiting.hidden = words.length === 0;
+    this.waiting.classList.toggle("is-urgent", this.#above > 0);
+  }
+
+  #showStatus() {
+    const { place, store, order, feed } = this.#parts;
+    const { loading, hasMore, problem, left } = feed.status;
+    const isEmpty = order.length === 0 && !loading && !problem;
+    place.querySelector(".list-count").textContent = counted(store.size, "group") + (hasMore ? " loaded" : "");
+    place.querySelector(".list-left").textContent =
+      left === 0 ? "" : `${counted(left, "older group")} made room; scroll to the end to see them.`;
+    place.querySelector(".list-end").textContent = loading ? "Loading…" : problem;
+    place.querySelector(".empty").hidden = !isEmpty;
+    place.querySelector("[role=grid]").hidden = isEmpty;
+  }
+
+  #showTitle() {
+    const { store, counts } = this.#parts;
+    const fresh = counts.summary?.by_status.new ?? store.counts.status.new ?? 0;
+    const words = [];
+    if (store.counts.urgent > 0) words.push(`${store.counts.urgent.toLocaleString()} critical`);
+    if (fresh > 0) words.push(`${fresh.toLocaleString()} new`);
+    document.title = words.length > 0 ? `${words.join(", ")} – ${TITLE}` : TITLE;
+  }
+}
