@@ -7,8 +7,10 @@
 
 import { isAborted } from "./api.js";
 import { button, element } from "./dom.js";
-import { ago, exact } from "./time.js";
+import { ago, exact, span } from "./time.js";
 import { counted, DISPOSITIONS, route, STATUSES, state } from "./words.js";
+
+const CLOCK_TOLERANCE = 2 * 60_000; // milliseconds
 
 export class Evidence {
   constructor({ api, full, signal, openGroup }) {
@@ -145,15 +147,28 @@ function groupItem(group, openGroup) {
 }
 
 function alertItem(alert) {
-  const words = [alert.device.name, route(alert), alert.suppressed_by ? "suppressed" : ""].filter(Boolean).join(" · ");
+  const words = [alert.device.name, route(alert), alert.suppressed_by ? "suppressed" : "", skew(alert)];
   return element(
     "li",
     { "data-severity": alert.severity },
-    element("p", {}, element("span", { class: "chip" }, alert.severity), " ", exact(new Date(alert.received_at))),
-    element("p", { class: "muted", dir: "auto" }, words),
+    element(
+      "p",
+      {},
+      element("span", { class: "chip" }, alert.severity),
+      ` ${exact(new Date(alert.received_at))} · `,
+      age(alert.received_at),
+    ),
+    element("p", { class: "muted", dir: "auto" }, words.filter(Boolean).join(" · ")),
     alert.description ? element("p", { class: "as-sent", dir: "auto" }, alert.description) : null,
-    element("p", { class: "muted" }, `Device clock: ${exact(new Date(alert.timestamp))} · alert ${alert.id}`),
   );
+}
+
+/** The device's own time, if it is far enough from ours to mislead anyone comparing logs. */
+function skew(alert) {
+  const timestamp = new Date(alert.timestamp);
+  const difference = timestamp - new Date(alert.received_at);
+  if (Math.abs(difference) <= CLOCK_TOLERANCE) return "";
+  return `device clock: ${exact(timestamp)} (${span(difference)} ${difference < 0 ? "earlier" : "later"})`;
 }
 
 function eventItem(event) {

@@ -23,7 +23,10 @@ export class Frame {
     store.addEventListener("change", ({ detail: changes }) => this.#onChange(changes));
     feed.addEventListener("status", () => this.#showStatus());
     feed.addEventListener("loaded", () => this.#fresh.clear());
-    counts.addEventListener("change", () => this.#showTitle());
+    counts.addEventListener("change", () => {
+      this.#showTitle();
+      this.#showStatus();
+    });
     list.addEventListener("drawn", () => this.#show());
     list.addEventListener("settle", () => this.#settle());
     list.addEventListener("nearend", () => feed.more());
@@ -84,15 +87,22 @@ export class Frame {
   }
 
   #showStatus() {
-    const { place, store, order, feed } = this.#parts;
+    const { place, order, feed } = this.#parts;
     const { loading, hasMore, problem, left } = feed.status;
     const isEmpty = order.length === 0 && !loading && !problem;
-    place.querySelector(".list-count").textContent = counted(store.size, "group") + (hasMore ? " loaded" : "");
+    place.querySelector(".list-count").textContent = this.#countInWords(hasMore);
     place.querySelector(".list-left").textContent =
       left === 0 ? "" : `${counted(left, "older group")} made room; scroll to the end to see them.`;
     place.querySelector(".list-end").textContent = loading ? "Loading…" : problem;
     place.querySelector(".empty").hidden = !isEmpty;
     place.querySelector("[role=grid]").hidden = isEmpty;
+  }
+
+  #countInWords(hasMore) {
+    const { store, counts } = this.#parts;
+    if (!hasMore || !counts.summary) return counted(store.size, "group");
+    const { total, is_exact: isExact } = counts.summary;
+    return `${store.size.toLocaleString()} of ${counted(Math.max(total, store.size), "group")}${isExact ? "" : " or more"}`;
   }
 
   #showTitle() {
