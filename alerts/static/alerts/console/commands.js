@@ -43,60 +43,56 @@ function listenToList({ list, selection, detail }) {
 }
 
 function addKeys(parts) {
-  const { keys, list, selection, detail, triage, people, frame, toolbar } = parts;
-  const inRow = (event) => event.target.closest(".row") !== null;
-  const step = (by) => (event) => {
-    if (event.key.startsWith("Arrow") && !inRow(event)) return false;
-    const from = list.focusedId;
-    const inDetail = detail.id !== null && detail.place.contains(document.activeElement);
-    const id = list.step(by);
-    if (event.shiftKey && !selection.has(from)) selection.toggle(from);
-    if (event.shiftKey) selection.extend([id]);
-    if (detail.id !== null) detail.open(id, { takeFocus: inDetail });
+  const { keys, people } = parts;
+  addKeysThatMove(parts);
+  addKeysThatSelect(parts);
+  if (people.mayTriageAnything) addKeysThatChange(parts);
+  keys.add({ key: "?", words: "Show or hide these keys", section: "Page", run: () => keys.toggle() });
+}
+
+// Keys that mean something everywhere, such as Enter, do this only in a row.
+const inRow = (event) => event.target.closest(".row") !== null;
+
+function addKeysThatMove(parts) {
+  const { keys, list, detail, frame, toolbar } = parts;
+  const add = (action) => keys.add({ section: "Move", ...action });
+  const step = (by) => (event) => !(event.key.startsWith("Arrow") && !inRow(event)) && move(parts, by, event.shiftKey);
+  const open = (event) => {
+    if ((event.key === "Enter" && !inRow(event)) || list.focusedId === null) return false;
+    detail.open(list.focusedId, { takeFocus: true });
   };
-  keys.add({
-    key: ["j", "ArrowDown", "J"],
-    words: "Next group; with Shift, select it too",
-    section: "Move",
-    run: step(1),
-  });
-  keys.add({
-    key: ["k", "ArrowUp", "K"],
-    words: "Previous group; with Shift, select it too",
-    section: "Move",
-    run: step(-1),
-  });
-  keys.add({
-    key: ["o", "Enter"],
-    words: "Open the group",
-    section: "Move",
-    run: (event) => {
-      if (event.key === "Enter" && !inRow(event)) return false;
-      if (list.focusedId !== null) detail.open(list.focusedId, { takeFocus: true });
-    },
-  });
-  keys.add({ key: ".", words: "Show what is new, at the top", section: "Move", run: () => frame.showWaiting() });
-  keys.add({ key: "/", words: "Search", section: "Move", run: () => toolbar.focusSearch() });
-  keys.add({ key: "Escape", words: "Close the group; clear the selection", section: "Move", run: () => leave(parts) });
-  keys.add({
-    key: ["x", " "],
-    words: "Select or unselect",
-    section: "Select",
-    run: (event) => {
-      if (event.key === " " && !inRow(event)) return false;
-      if (list.focusedId !== null) selection.toggle(list.focusedId);
-    },
-  });
-  keys.add({
-    key: "X",
-    words: "Select up to here",
-    section: "Select",
-    run: () => {
-      if (selection.anchor === null) return false;
-      selection.extend(list.between(selection.anchor, list.focusedId));
-    },
-  });
-  if (!people.mayTriageAnything) return;
+  add({ key: ["j", "ArrowDown"], also: ["J"], words: "Next group; with Shift, select both", run: step(1) });
+  add({ key: ["k", "ArrowUp"], also: ["K"], words: "Previous group; with Shift, select both", run: step(-1) });
+  add({ key: ["o", "Enter"], words: "Open the group", run: open });
+  add({ key: ".", words: "Show what is new, at the top", run: () => frame.showWaiting() });
+  add({ key: "/", words: "Search", run: () => toolbar.focusSearch() });
+  add({ key: "Escape", words: "Close the group; clear the selection", run: () => leave(parts) });
+}
+
+function move({ list, selection, detail }, by, selects) {
+  const from = list.focusedId;
+  const inDetail = detail.id !== null && detail.place.contains(document.activeElement);
+  const id = list.step(list.hasFocus || detail.id !== null ? by : 0);
+  if (selects && !selection.has(from)) selection.toggle(from);
+  if (selects) selection.extend([id]);
+  if (detail.id !== null) detail.open(id, { takeFocus: inDetail });
+}
+
+function addKeysThatSelect({ keys, list, selection }) {
+  const toggle = (event) => {
+    if ((event.key === " " && !inRow(event)) || list.focusedId === null) return false;
+    selection.toggle(list.focusedId);
+  };
+  const extend = () => {
+    if (selection.anchor === null) return false;
+    selection.extend(list.between(selection.anchor, list.focusedId));
+  };
+  keys.add({ key: ["x", " "], words: "Select or unselect", section: "Select", run: toggle });
+  keys.add({ key: "X", words: "Select all from the last one to here", section: "Select", run: extend });
+}
+
+function addKeysThatChange(parts) {
+  const { keys, triage } = parts;
   const add = (key, name, words) => keys.add({ key, words, section: "Triage", run: () => run(name, parts) });
   add("a", "acknowledge", "Acknowledge");
   add("i", "start", "In progress");
@@ -111,9 +107,7 @@ function addKeys(parts) {
 // One step back at a time.
 function leave({ detail, selection, list }) {
   if (detail.id !== null) {
-    const { id } = detail;
     detail.close();
-    list.focus(id);
   } else if (selection.size > 0) selection.clear();
   else if (list.hasFocus) document.activeElement.blur();
   else return false;
@@ -135,13 +129,14 @@ function listenToButtons(parts) {
     bar.hidden = selection.size === 0;
     bar.querySelector(".bulk-count").textContent = `${selection.size.toLocaleString()} selected`;
   });
-  byId("show-keys").addEventListener("click", () => keys.show());
+  byId("show-keys").addEventListener("click", () => keys.toggle());
 }
 
 function listenToChanges({ list, detail, triage, selection, feed, filters, socket, store }) {
   let opened = null;
   detail.addEventListener("change", () => {
     list.redraw([opened, detail.id]);
+    if (detail.id === null && !document.activeElement.closest(".row, dialog")) list.focus(opened);
     opened = detail.id;
     document.body.classList.toggle("has-detail", detail.id !== null);
   });

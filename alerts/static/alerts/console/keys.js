@@ -1,8 +1,10 @@
 // The keys that do something, wherever the focus is except in a field. `?` shows them all.
 //
 // new Keys(dialog)
-//   .add({key, words, section, run})   `key` as in KeyboardEvent.key, or several of them; `words` is what the help says;
-//                                      `run(event)` is called, unless it returns false, in place of the browser's action
+//   .add({key, also, words, section, run})   `key` as in KeyboardEvent.key, or several of them; `also`, those that the
+//                                     help does not show; `words` is what it says; `run(event)` is called, unless it
+//                                     returns false, in place of the browser's action
+//   .toggle()                          shows the help, or hides it
 //   .enabled                           false if the reader has switched single keys off (remembered in this browser)
 // Modules add their own keys. A key that is added twice is a mistake and raises.
 
@@ -16,7 +18,6 @@ export class Keys {
     this.#help = help;
     this.enabled = recall();
     document.addEventListener("keydown", (event) => this.#press(event));
-    this.add({ key: "?", words: "Show or hide these keys", section: "Page", run: () => this.#toggleHelp() });
     const choice = help.querySelector("[name=keys]");
     choice.checked = this.enabled;
     choice.addEventListener("change", () => {
@@ -27,21 +28,17 @@ export class Keys {
   }
 
   add(action) {
-    for (const key of [action.key].flat()) {
+    for (const key of [action.key, action.also ?? []].flat()) {
       if (this.#actions.has(key)) throw new Error(`The key ${key} does something already`);
       this.#actions.set(key, action);
     }
   }
 
-  /** Opens the help. The button that does so is for everybody, the key for those who know it. */
-  show() {
+  /** Shows the help, or hides it. */
+  toggle() {
+    if (this.#help.open) return this.#help.close();
     this.#help.querySelector(".keys").replaceChildren(...this.#sections());
     this.#help.showModal();
-  }
-
-  #toggleHelp() {
-    if (this.#help.open) this.#help.close();
-    else this.show();
   }
 
   #press(event) {
@@ -52,9 +49,9 @@ export class Keys {
     if (action.run(event) !== false) event.preventDefault();
   }
 
-  // A dialog that asks something has the keyboard for itself.
+  // What is open above the page has the keyboard for itself.
   #isForDialog(event) {
-    const dialog = document.querySelector("dialog.question[open]");
+    const dialog = document.querySelector("dialog[open], :popover-open");
     return Boolean(dialog) && !(dialog === this.#help && event.key === "?");
   }
 

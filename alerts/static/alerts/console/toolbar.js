@@ -33,7 +33,7 @@ export class Toolbar {
     this.#parts = parts;
     const { filters, counts, place } = parts;
     this.#search = place.querySelector("[type=search]");
-    this.#panel = place.querySelector(".filter-panel");
+    this.#panel = place.querySelector("#filter-panel");
     this.#listen(place);
     filters.addEventListener("change", () => this.#show());
     counts.addEventListener("change", () => this.#showCounts());
