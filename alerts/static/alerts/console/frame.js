@@ -51,11 +51,12 @@ export class Frame {
   }
 
   #onChange(changes) {
-    if (this.#parts.feed.status.loading) return;
+    const { feed, list } = this.#parts;
+    if (feed.status.loading) return;
     const until = Date.now() + FRESH_FOR;
     for (const { id, before, after } of changes) {
       if (after && !before) this.#fresh.set(id, until);
-      if (after && isUrgent(after) && !(before && isUrgent(before)) && window.scrollY > 0) this.#above += 1;
+      if (after && isUrgent(after) && !(before && isUrgent(before)) && !list.isAtTop) this.#above += 1;
     }
     this.#showTitle();
   }
@@ -75,8 +76,9 @@ export class Frame {
   }
 
   #showWaiting() {
-    const { arrived, moved } = this.#parts.order;
-    if (window.scrollY === 0) this.#above = 0;
+    const { list, order } = this.#parts;
+    const { arrived, moved } = order;
+    if (list.isAtTop) this.#above = 0;
     const words = [];
     if (this.#above > 0) words.push(`${this.#above.toLocaleString()} critical`);
     if (arrived.size > 0) words.push(`${arrived.size.toLocaleString()} new`);

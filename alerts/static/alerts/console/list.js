@@ -5,7 +5,7 @@
 //   `stateOf(id)` → {open, busy, stray, fresh}: what the row shows besides its group
 //   .redraw(ids?)          these rows (or all) have to be filled again
 //   .focusedId             the group with the focus, or with the one stop of the tab key
-//   .hasFocus, .isShown(id)
+//   .hasFocus, .isShown(id), .isAtTop
 //   .focus(id), .step(±1), .toTop()
 //   .release()             what waits takes its place; the view stays with the row that is being read
 //   dispatches "focuschange" (detail: {id}), "open" (detail: {id}), "toggle" (detail: {id, range}),
@@ -30,6 +30,8 @@ export class GroupList extends EventTarget {
   #anchor = null; // {id, index}: the row that stays where it is on the screen
   #pointedAt = 0;
   #focusedIndex = 0;
+  #top = 0; // where the first row is, in pixels below the top of the screen
+  isAtTop = true;
   #drawnLength = 0;
   focusedId = null;
 
@@ -156,11 +158,7 @@ export class GroupList extends EventTarget {
     this.#frame = null;
     this.#followReader();
     const { order } = this.#parts;
-    if (order.length !== this.#drawnLength) {
-      this.#drawnLength = order.length;
-      this.#body.style.height = `${order.length * this.#rowHeight}px`;
-      this.#grid.setAttribute("aria-rowcount", order.length + 1);
-    }
+    this.#stretch();
     const top = this.#keepReadingPosition();
     const first = Math.max(0, Math.floor(-top / this.#rowHeight) - OVERSCAN);
     const last = Math.min(order.length, Math.ceil((window.innerHeight - top) / this.#rowHeight) + OVERSCAN);
@@ -172,21 +170,33 @@ export class GroupList extends EventTarget {
     this.dispatchEvent(new Event("drawn"));
   }
 
+  // Everything is measured before anything is changed, because measuring after a change makes the browser lay out twice.
+  #stretch() {
+    const { length } = this.#parts.order;
+    this.#top = this.#body.getBoundingClientRect().top;
+    if (length === this.#drawnLength) return;
+    this.#body.style.height = `${length * this.#rowHeight}px`;
+    this.#grid.setAttribute("aria-rowcount", length + 1);
+    const isShorter = length < this.#drawnLength; // and the page may have been scrolled further down
+    this.#drawnLength = length;
+    if (isShorter && !this.isAtTop) this.#top = this.#body.getBoundingClientRect().top;
+  }
+
   // Whoever has the focus in the list, points at it or has scrolled down is reading: rows hold still.
   #followReader() {
     const { order } = this.#parts;
-    const reads = this.hasFocus || this.#pointedAt > 0 || window.scrollY > SCROLLED_DOWN;
+    this.isAtTop = window.scrollY <= SCROLLED_DOWN;
+    const reads = this.hasFocus || this.#pointedAt > 0 || !this.isAtTop;
     const settles = order.held && !reads;
     order.held = reads;
     if (settles) this.dispatchEvent(new Event("settle"));
   }
 
-  // Returns where the first row is, in pixels below the top of the screen.
+  // Returns where the first row is.
   #keepReadingPosition() {
-    const top = this.#body.getBoundingClientRect().top;
-    if (!this.#anchor || window.scrollY <= SCROLLED_DOWN) return top;
+    if (!this.#anchor || this.isAtTop) return this.#top;
     const index = this.#parts.order.indexOf(this.#anchor.id);
-    if (index < 0 || index === this.#anchor.index) return top;
+    if (index < 0 || index === this.#anchor.index) return this.#top;
     const moved = (index - this.#anchor.index) * this.#rowHeight;
     window.scrollBy({ top: moved, behavior: "instant" });
     return this.#body.getBoundingClientRect().top;

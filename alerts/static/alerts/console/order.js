@@ -21,7 +21,8 @@ export class Order {
   constructor(store) {
     this.#store = store;
     store.addEventListener("change", ({ detail: changes }) => {
-      for (const { id, after } of changes) this.#apply(id, after);
+      this.#remove(changes.filter(({ after }) => !after).map(({ id }) => id));
+      for (const { id, after } of changes) if (after) this.#apply(id, after);
     });
   }
 
@@ -46,7 +47,6 @@ export class Order {
   }
 
   #apply(id, group) {
-    if (!group) return this.#remove(id);
     const [last, place] = [this.#places.get(id), placeOf(group)];
     const mayWait = this.held && !(place.urgent && !last?.urgent);
     if (!mayWait || (last && compare(last, place) === 0)) this.#place(place);
@@ -64,12 +64,14 @@ export class Order {
     this.#sorted.splice(this.#search(place), 0, place);
   }
 
-  #remove(id) {
-    const place = this.#places.get(id);
-    if (place) this.#sorted.splice(this.#search(place), 1);
-    this.#places.delete(id);
-    this.arrived.delete(id);
-    this.moved.delete(id);
+  #remove(ids) {
+    if (ids.length === 0) return;
+    for (const id of ids) {
+      this.#places.delete(id);
+      this.arrived.delete(id);
+      this.moved.delete(id);
+    }
+    this.#sorted = this.#sorted.filter(({ id }) => this.#places.has(id));
   }
 
   // The index of `place`, or that at which it belongs.
