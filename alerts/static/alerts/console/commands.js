@@ -88,6 +88,7 @@ function addKeysThatSelect({ keys, list, selection }) {
     selection.extend(list.between(selection.anchor, list.focusedId));
   };
   keys.add({ key: ["x", " "], words: "Select or unselect", section: "Select", run: toggle });
+  keys.add({ key: "*", words: "Select all that are loaded", section: "Select", run: () => selection.extend(list.ids) });
   keys.add({ key: "X", words: "Select all from the last one to here", section: "Select", run: extend });
 }
 
@@ -114,7 +115,7 @@ function leave({ detail, selection, list }) {
 }
 
 function listenToButtons(parts) {
-  const { detail, selection, keys } = parts;
+  const { detail, selection, keys, list } = parts;
   detail.actions.addEventListener("click", (event) => {
     const name = event.target.closest("[data-command]")?.dataset.command;
     if (name) run(name, parts, [detail.group]);
@@ -122,12 +123,16 @@ function listenToButtons(parts) {
   const bar = byId("bulk");
   bar.addEventListener("click", (event) => {
     const name = event.target.closest("[data-command]")?.dataset.command;
-    if (name === "clear") selection.clear();
+    if (name === "none") selection.clear();
+    else if (name === "all") selection.extend(list.ids);
     else if (name) run(name, parts);
   });
   selection.addEventListener("change", () => {
     bar.hidden = selection.size === 0;
     bar.querySelector(".bulk-count").textContent = `${selection.size.toLocaleString()} selected`;
+  });
+  byId("search").addEventListener("keydown", ({ key }) => {
+    if (key === "Enter") list.step(0);
   });
   byId("show-keys").addEventListener("click", () => keys.toggle());
 }

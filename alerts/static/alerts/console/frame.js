@@ -1,6 +1,6 @@
 // What is around the list: how many groups there are, what waits above, what is loading, and the title of the tab.
 //
-// new Frame({list, order, store, feed, counts, selection, place})
+// new Frame({list, order, store, feed, counts, place, announcer})   `announcer` is read out by screen readers: sparingly
 //   .isFresh(id)    whether the group arrived in the last seconds
 //   .showWaiting()  lets what waits take its place, at the top of the list
 
@@ -22,7 +22,10 @@ export class Frame {
     this.waiting.addEventListener("click", () => this.showWaiting());
     store.addEventListener("change", ({ detail: changes }) => this.#onChange(changes));
     feed.addEventListener("status", () => this.#showStatus());
-    feed.addEventListener("loaded", () => this.#fresh.clear());
+    feed.addEventListener("loaded", () => {
+      this.#fresh.clear();
+      this.#announce(this.#countInWords(feed.status.hasMore));
+    });
     counts.addEventListener("change", () => {
       this.#showTitle();
       this.#showStatus();
@@ -54,11 +57,16 @@ export class Frame {
     const { feed, list } = this.#parts;
     if (feed.status.loading) return;
     const until = Date.now() + FRESH_FOR;
-    for (const { id, before, after } of changes) {
-      if (after && !before) this.#fresh.set(id, until);
-      if (after && isUrgent(after) && !(before && isUrgent(before)) && !list.isAtTop) this.#above += 1;
-    }
+    const urgent = changes.filter(({ before, after }) => after && isUrgent(after) && !(before && isUrgent(before)));
+    for (const { id, before, after } of changes) if (after && !before) this.#fresh.set(id, until);
+    if (!list.isAtTop) this.#above += urgent.length;
+    if (urgent.length === 1) this.#announce(`Critical: ${urgent[0].after.title}`);
+    else if (urgent.length > 1) this.#announce(`${urgent.length} new critical groups`);
     this.#showTitle();
+  }
+
+  #announce(words) {
+    this.#parts.announcer.textContent = words;
   }
 
   #tick() {
@@ -82,7 +90,7 @@ export class Frame {
     const words = [];
     if (this.#above > 0) words.push(`${this.#above.toLocaleString()} critical`);
     if (arrived.size > 0) words.push(`${arrived.size.toLocaleString()} new`);
-    if (moved.size > 0) words.push(`${moved.size.toLocaleString()} repeated`);
+    if (moved.size > 0) words.push(`${moved.size.toLocaleString()} moved`);
     this.waiting.textContent = `↑ ${words.join(", ")}`;
     this.waiting.hidden = words.length === 0;
     this.waiting.classList.toggle("is-urgent", this.#above > 0);
@@ -113,6 +121,6 @@ export class Frame {
     const words = [];
     if (store.counts.urgent > 0) words.push(`${store.counts.urgent.toLocaleString()} critical`);
     if (fresh > 0) words.push(`${fresh.toLocaleString()} new`);
-    document.title = words.length > 0 ? `${words.join(", ")} – ${TITLE}` : TITLE;
+    document.title = words.length > 0 ? `${words.join(", ")} · ${TITLE}` : TITLE;
   }
 }

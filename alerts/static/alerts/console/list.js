@@ -7,6 +7,7 @@
 //   .focusedId             the group with the focus, or with the one stop of the tab key
 //   .hasFocus, .isShown(id), .isAtTop
 //   .focus(id), .step(±1), .toTop()
+//   .ids, .between(one, other)   in the order of the list
 //   .release()             what waits takes its place; the view stays with the row that is being read
 //   dispatches "focuschange" (detail: {id}), "open" (detail: {id}), "toggle" (detail: {id, range}),
 //   "settle" when the reader no longer works in the list, "nearend" when older groups may be wanted, "drawn"
@@ -83,6 +84,11 @@ export class GroupList extends EventTarget {
     return this.focusedId;
   }
 
+  get ids() {
+    const { order } = this.#parts;
+    return Array.from({ length: order.length }, (_, index) => order.at(index));
+  }
+
   /** The ids from `one` to `other`, both included. */
   between(one, other) {
     const { order } = this.#parts;
@@ -148,8 +154,14 @@ export class GroupList extends EventTarget {
   }
 
   #measure() {
+    const last = this.#rowHeight;
     this.#rowHeight = Number.parseFloat(getComputedStyle(this.#grid).getPropertyValue("--row-height"));
-    this.#anchor = null;
+    if (this.#rowHeight === last) return;
+    this.#drawnLength = -1; // the list gets another height, and the row that is being read stays where it is
+    this.#stretch();
+    if (this.#anchor && !this.isAtTop) {
+      window.scrollBy({ top: this.#anchor.index * (this.#rowHeight - last), behavior: "instant" });
+    }
     this.redraw();
   }
 

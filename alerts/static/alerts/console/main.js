@@ -69,7 +69,7 @@ const list = new GroupList({
     fresh: frame.isFresh(id),
   }),
 });
-const frame = new Frame({ list, order, store, feed, counts, selection, place: byId("list") });
+const frame = new Frame({ list, order, store, feed, counts, place: byId("list"), announcer: byId("announcer") });
 
 const toolbar = new Toolbar({ filters, counts, people, store, place: byId("toolbar") });
 listenToAnalyst({ keys, list, frame, toolbar, store, selection, detail, triage, people, filters, feed, socket });

@@ -1,7 +1,7 @@
 // One group as a row of the grid. A device can send any text: it goes into text nodes, never into markup.
 
 import { ago, exact, now } from "./time.js";
-import { DISPOSITIONS, route, STATUSES } from "./words.js";
+import { brief, DISPOSITIONS, route, STATUSES } from "./words.js";
 
 /** Creates a row from the page's template. */
 export function createRow(template) {
@@ -21,8 +21,8 @@ export function fillRow(row, group, state) {
   write(row, ".row-previous", previous(group));
   write(row, ".row-route", route(group) || group.device?.name);
   write(row, ".row-tenant", group.tenant.name);
-  write(row, ".count", group.count === 1 ? "" : `×${group.count.toLocaleString()}`);
-  write(row, ".since", group.since_acknowledged ? `+${group.since_acknowledged.toLocaleString()} since` : "");
+  write(row, ".count", group.count === 1 ? "" : `×${brief(group.count)}`);
+  write(row, ".since", group.since_acknowledged ? `+${brief(group.since_acknowledged)} since` : "");
   write(row, ".status", STATUSES[group.status]);
   write(row, ".verdict", verdict(group));
   write(row, ".row-assignee", group.assignee?.name);

@@ -131,7 +131,7 @@ export class Triage extends EventTarget {
       .querySelector("ul")
       .replaceChildren(
         ...stale.map(({ group, change: theirs }) =>
-          element("li", {}, element("strong", { dir: "auto" }, group.title), ` – ${happened(group, theirs)}`),
+          element("li", {}, element("strong", { dir: "auto" }, group.title), `: ${happened(group, theirs)}`),
         ),
       );
     if (await ask(dialogs.stale)) {

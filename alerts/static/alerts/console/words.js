@@ -9,6 +9,13 @@ export const DISPOSITIONS = {
   duplicate: "Duplicate",
 };
 
+const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+
+/** "9,999", "1.3M": what fits in a column. */
+export function brief(number) {
+  return number < 10_000 ? number.toLocaleString() : compact.format(number);
+}
+
 /** "1 group", "2,000 groups". */
 export function counted(number, singular, plural = `${singular}s`) {
   return `${number.toLocaleString()} ${number === 1 ? singular : plural}`;
