@@ -238,8 +238,7 @@ def test_a_viewer_sees_everything_and_changes_nothing(server, key, make_analyst,
     open_console(page, server.url, "vera")
     row(page, "first").click()
     expect(page.locator("#detail")).to_contain_text("What happened.")
-    for words in ("Acknowledge", "Close…", "Note…", "Assign…", "Take"):
-        expect(page.get_by_role("button", name=words)).to_have_count(0)
+    expect(page.locator("[data-command], .row-check")).to_have_count(0)
     for pressed in "aicemnru":
         page.keyboard.press(pressed)
     expect(page.locator("dialog[open]")).to_have_count(0)

@@ -115,12 +115,21 @@ function leave({ detail, selection, list }) {
 }
 
 function listenToButtons(parts) {
-  const { detail, selection, keys, list } = parts;
+  const { detail, keys, list } = parts;
   detail.actions.addEventListener("click", (event) => {
     const name = event.target.closest("[data-command]")?.dataset.command;
     if (name) run(name, parts, [detail.group]);
   });
+  byId("search").addEventListener("keydown", ({ key }) => {
+    if (key === "Enter") list.step(0);
+  });
+  byId("show-keys").addEventListener("click", () => keys.toggle());
   const bar = byId("bulk");
+  if (bar) listenToBar(bar, parts);
+}
+
+function listenToBar(bar, parts) {
+  const { selection, list } = parts;
   bar.addEventListener("click", (event) => {
     const name = event.target.closest("[data-command]")?.dataset.command;
     if (name === "none") selection.clear();
@@ -131,16 +140,13 @@ function listenToButtons(parts) {
     bar.hidden = selection.size === 0;
     bar.querySelector(".bulk-count").textContent = `${selection.size.toLocaleString()} selected`;
   });
-  byId("search").addEventListener("keydown", ({ key }) => {
-    if (key === "Enter") list.step(0);
-  });
-  byId("show-keys").addEventListener("click", () => keys.toggle());
 }
 
-function listenToChanges({ list, detail, triage, selection, feed, filters, socket, store }) {
+function listenToChanges({ list, order, detail, triage, selection, feed, filters, socket, store }) {
   let opened = null;
   detail.addEventListener("change", () => {
     list.redraw([opened, detail.id]);
+    if (!selection.has(opened)) feed.drop([opened]);
     if (detail.id === null && !document.activeElement.closest(".row, dialog")) list.focus(opened);
     opened = detail.id;
     document.body.classList.toggle("has-detail", detail.id !== null);
@@ -151,6 +157,7 @@ function listenToChanges({ list, detail, triage, selection, feed, filters, socke
     const gone = changed.map(({ id }) => id).filter((id) => feed.isStray(id));
     selection.drop(gone);
     feed.drop(gone.filter((id) => id !== detail.id));
+    order.settle(changed.map(({ id }) => id).filter((id) => order.arrived.has(id))); // what was undone is back at once
   });
   socket.addEventListener("groups", ({ detail: groups }) => detail.receive(groups));
   feed.addEventListener("loaded", () => detail.reload());

@@ -175,12 +175,12 @@ export class Feed extends EventTarget {
   }
 
   #makeRoom() {
-    const { store, order, isInUse, isShown } = this.#parts;
+    const { store, isInUse, isShown } = this.#parts;
     if (store.size < LIMIT + SLACK) return this.#say({ left: this.#left.size });
     const leaving = new Set();
     for (const mayGo of [(group) => group.status !== "new", (group) => !isUrgent(group)]) {
-      for (let index = order.length - 1; index >= 0 && leaving.size < store.size - LIMIT; index -= 1) {
-        const id = order.at(index);
+      for (const id of this.#lastOnes()) {
+        if (leaving.size === store.size - LIMIT) break;
         if (mayGo(store.get(id)) && !isInUse(id) && !isShown(id)) leaving.add(id);
       }
     }
@@ -188,6 +188,13 @@ export class Feed extends EventTarget {
     this.#goBackTo([...leaving].map((id) => store.get(id)));
     store.remove([...leaving]);
     this.#say({ left: this.#left.size, hasMore: this.#next !== null });
+  }
+
+  // From the end of the list upwards, then what waits above it.
+  *#lastOnes() {
+    const { order } = this.#parts;
+    for (let index = order.length - 1; index >= 0; index -= 1) yield order.at(index);
+    yield* order.arrived;
   }
 
   // The next page of older groups begins with the first of those that made room.

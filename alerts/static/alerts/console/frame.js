@@ -1,6 +1,6 @@
 // What is around the list: how many groups there are, what waits above, what is loading, and the title of the tab.
 //
-// new Frame({list, order, store, feed, counts, place, announcer})   `announcer` is read out by screen readers: sparingly
+// new Frame({list, detail, order, store, feed, counts, place, announcer})   `announcer` is read out by screen readers: sparingly
 //   .isFresh(id)    whether the group arrived in the last seconds
 //   .showWaiting()  lets what waits take its place, at the top of the list
 
@@ -71,11 +71,12 @@ export class Frame {
 
   #tick() {
     if (document.hidden) return;
-    const { list } = this.#parts;
+    const { list, detail } = this.#parts;
     const gone = [...this.#fresh].filter(([, until]) => until < Date.now()).map(([id]) => id);
     for (const id of gone) this.#fresh.delete(id);
     list.redraw(gone);
     list.updateAges();
+    detail.updateAges();
   }
 
   #show() {

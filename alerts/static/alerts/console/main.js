@@ -69,10 +69,19 @@ const list = new GroupList({
     fresh: frame.isFresh(id),
   }),
 });
-const frame = new Frame({ list, order, store, feed, counts, place: byId("list"), announcer: byId("announcer") });
+const frame = new Frame({
+  list,
+  detail,
+  order,
+  store,
+  feed,
+  counts,
+  place: byId("list"),
+  announcer: byId("announcer"),
+});
 
 const toolbar = new Toolbar({ filters, counts, people, store, place: byId("toolbar") });
-listenToAnalyst({ keys, list, frame, toolbar, store, selection, detail, triage, people, filters, feed, socket });
+listenToAnalyst({ keys, list, order, frame, toolbar, store, selection, detail, triage, people, filters, feed, socket });
 
 counts.refresh();
 detail.followAddress();

@@ -103,7 +103,7 @@ export class Triage extends EventTarget {
     if (!answer) return;
     if (answer.changed.length > 0) this.#tell(body.operation, answer.changed, words);
     if (answer.refused.length > 0) this.#parts.toasts.show(answer.refused[0].detail, { error: true });
-    if (answer.stale.length > 0) await this.#confirm(answer.stale, change, words);
+    if (answer.stale.length > 0) await this.#confirm(allowed, answer.stale, change, words);
   }
 
   #allowed(groups) {
@@ -125,13 +125,19 @@ export class Triage extends EventTarget {
   }
 
   // Somebody was faster. What they did is shown; it is only overwritten if the analyst says so.
-  async #confirm(stale, change, words) {
+  async #confirm(seen, stale, change, words) {
     const { dialogs } = this.#parts;
+    const before = new Map(seen.map((group) => [group.id, group]));
     dialogs.stale
       .querySelector("ul")
       .replaceChildren(
         ...stale.map(({ group, change: theirs }) =>
-          element("li", {}, element("strong", { dir: "auto" }, group.title), `: ${happened(group, theirs)}`),
+          element(
+            "li",
+            {},
+            element("strong", { dir: "auto" }, group.title),
+            `: ${happened(before.get(group.id), group, theirs)}`,
+          ),
         ),
       );
     if (await ask(dialogs.stale)) {
@@ -200,10 +206,13 @@ export class Triage extends EventTarget {
   }
 }
 
-function happened(group, change) {
+/** "closed as benign by ben 3 s ago": how `group` differs from what the analyst saw. */
+function happened(seen, group, change) {
+  if (seen.status !== group.status || seen.disposition !== group.disposition) {
+    return `${state(group).toLowerCase()} by ${group.status_changed_by} ${ago(new Date(group.status_changed_at))}`;
+  }
   if (!change) return "changed meanwhile";
-  const what = change.field === "status" ? state(group).toLowerCase() : `${change.field} changed`;
-  return `${what} by ${change.user} ${ago(new Date(change.at))}`;
+  return `${change.field} changed by ${change.user} ${ago(new Date(change.at))}`;
 }
 
 // crypto.randomUUID() exists only on HTTPS and on this machine.
