@@ -14,7 +14,9 @@ from common.seldom import SeldomLine
 not_broadcast = SeldomLine(logging.getLogger(__name__), logging.ERROR)
 
 GROUP = "alerts"  # its members are the processes with open sockets (`alerts.hub`)
-EVENT_TYPE = "alerts.stored"  # Channels' convention; nothing dispatches on it, because the hub reads its channel itself
+# Channels' convention; nothing dispatches on them, because the hubs read their channels themselves.
+EVENT_TYPE = "alerts.stored"
+CHANGED_TYPE = "groups.changed"
 
 Frame = tuple[int, int, str]  # tenant id, alert id, and the text that sockets send
 
@@ -29,6 +31,15 @@ async def broadcast(alerts: list[NewAlert]) -> None:
         await layer.group_send(GROUP, {"type": EVENT_TYPE, "frames": [frame_of(alert) for alert in alerts]})
     except Exception as error:  # noqa: BLE001  each layer has its own exceptions, and none may reach the device
         not_broadcast.write("Alerts %s to %s not broadcast: %r", alerts[0].pk, alerts[-1].pk, error)
+
+
+async def broadcast_changes() -> None:
+    """Tell every process that people have changed groups. Which ones is in the database."""
+    layer = cast("BaseChannelLayer", get_channel_layer())
+    try:
+        await layer.group_send(GROUP, {"type": CHANGED_TYPE})
+    except Exception as error:  # noqa: BLE001  each layer has its own exceptions; pages find out by their next ping
+        not_broadcast.write("A change of groups was not broadcast: %r", error)
 
 
 def frame_of(alert: SecurityAlert | NewAlert) -> Frame:

@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 import logging
-from typing import Protocol, cast
+from collections.abc import Callable
+from typing import Any, Protocol, cast
 
 from channels.layers import BaseChannelLayer, get_channel_layer
 
-from alerts.broadcast import GROUP, Frame, frame_of
+from alerts.broadcast import EVENT_TYPE, GROUP, Frame, frame_of
 from alerts.logins import run_query
 from alerts.models import SecurityAlert
 from common.loops import PerLoop
@@ -19,34 +20,31 @@ not_reading = SeldomLine(logging.getLogger(__name__), logging.ERROR)
 RETRY_SECONDS = 1.0  # between attempts to subscribe, while the layer or the database does not respond
 OVERTAKEN_SECONDS = 0.1  # how long a message waits for the one before it
 PAGE_ALERTS = 500  # read at once
-UNKNOWN_ID = -1
+UNKNOWN = -1
 
-Delivery = list[tuple[int, str]]  # alert ids and texts, in id order: of frames, what one listener may have
+Delivery = list[tuple[int, str]]  # numbers and frames, in the order of the numbers: what one listener may have
+TenantIds = frozenset[int] | None  # None: all
 
 
 class Listener(Protocol):
-    """Receives the alerts of `tenant_ids`, or of all tenants if that is None."""
+    """Receives what belongs to `tenant_ids`."""
 
-    tenant_ids: frozenset[int] | None
+    tenant_ids: TenantIds
 
     def deliver(self, frames: Delivery | None) -> None:
-        """Accept frames without waiting. None means that there may be alerts for which no frame came."""
+        """Accept frames without waiting. None means that there may be something for which no frame came."""
 
 
-class Hub:
-    """Listens while it has listeners, and delivers to each the alerts of its tenants.
+class BaseHub:
+    """Listens on the channel layer while it has listeners, and delivers to each what belongs to its tenants.
 
-    Ids come from one sequence, in commit order, and a message has all alerts of a transaction. So the first id of a
-    message follows the last id of the previous one, or alerts were missed. Missed alerts are read from the database
-    once, for all listeners.
+    What it delivers has numbers from one sequence, in commit order, so "all after number N" has no gaps.
     """
 
     def __init__(self) -> None:
         self._listeners: set[Listener] = set()
         self._task: asyncio.Task[None] | None = None
-        self._last = UNKNOWN_ID  # the newest id that was delivered, or up to which listeners were told to catch up
-        self._early: dict[int, list[Frame]] = {}  # messages waiting for their predecessor, by first id
-        self._waiting: asyncio.Task[None] | None = None
+        self._last = UNKNOWN  # the newest number that was delivered, or up to which listeners were told to catch up
 
     def add(self, listener: Listener) -> None:
         self._listeners.add(listener)
@@ -58,7 +56,7 @@ class Hub:
         if not self._listeners and self._task is not None:
             self._task.cancel()
             self._task = None
-            self._last = UNKNOWN_ID
+            self._last = UNKNOWN
 
     async def _listen(self) -> None:
         layer = cast("BaseChannelLayer", get_channel_layer())  # settings always have one
@@ -75,24 +73,59 @@ class Hub:
             await layer.group_add(GROUP, channel)
             await self._begin()
             while True:
-                self._take((await layer.receive(channel))["frames"])
+                self._take(await layer.receive(channel))
         finally:
-            self._forget_early()
+            self._forget()
             with contextlib.suppress(Exception):
                 await layer.group_discard(GROUP, channel)
 
     async def _begin(self) -> None:
-        """Catch up with the alerts that were stored before we subscribed."""
-        newest = await run_query(SecurityAlert.objects.newest_id)
-        if self._last == UNKNOWN_ID or newest < self._last:  # the first time, or the database was restored
+        """Catch up with what was stored before we subscribed."""
+        newest = await run_query(self._newest)
+        if self._last == UNKNOWN or newest < self._last:  # the first time, or the database was restored
             self._last = newest
             for listener in self._listeners:
                 listener.deliver(None)
         else:
             await self._catch_up()
 
-    def _take(self, alerts: list[Frame]) -> None:
+    def _newest(self) -> int:
+        """The highest number in the database."""
+        raise NotImplementedError
+
+    def _take(self, message: dict[str, Any]) -> None:
+        """Accept a message from the layer."""
+        raise NotImplementedError
+
+    async def _catch_up(self) -> None:
+        """Deliver everything after the last number delivered, from the database."""
+        raise NotImplementedError
+
+    def _forget(self) -> None:
+        """End what is in progress: the connection to the layer was lost, or there is no listener left."""
+        raise NotImplementedError
+
+
+class Hub(BaseHub):
+    """Delivers alerts; their numbers are their ids.
+
+    A message has all alerts of a transaction. So the first id of a message follows the last id of the previous one, or
+    alerts were missed. Missed alerts are read from the database once, for all listeners.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._early: dict[int, list[Frame]] = {}  # messages waiting for their predecessor, by first id
+        self._waiting: asyncio.Task[None] | None = None
+
+    def _newest(self) -> int:
+        return SecurityAlert.objects.newest_id()
+
+    def _take(self, message: dict[str, Any]) -> None:
         """Deliver messages in order. If one was overtaken by a later one, wait a moment for it."""
+        if message["type"] != EVENT_TYPE:
+            return
+        alerts: list[Frame] = message["frames"]
         self._early[alerts[0][1]] = alerts
         self._deliver_early()
         if self._early and self._waiting is None:
@@ -104,7 +137,7 @@ class Hub:
             self._last = following[-1][1]
         self._early = {first: alerts for first, alerts in self._early.items() if first > self._last}
         if not self._early:
-            self._forget_early()
+            self._forget()
 
     async def _wait(self) -> None:
         """Wait for a message that was overtaken. If it does not come, it was lost, or its transaction was rolled back.
@@ -129,20 +162,28 @@ class Hub:
             self._deliver([alert for alert in alerts if alert[1] > self._last])  # some may have come in the meantime
             self._last = max(self._last, alerts[-1][1])
 
-    def _forget_early(self) -> None:
+    def _forget(self) -> None:
         self._early.clear()
         if self._waiting is not None:
             self._waiting.cancel()
             self._waiting = None
 
     def _deliver(self, alerts: list[Frame]) -> None:
-        deliveries: dict[frozenset[int] | None, Delivery] = {}  # most listeners share their tenants with another
-        for listener in self._listeners:
-            ids = listener.tenant_ids
-            if ids not in deliveries:
-                deliveries[ids] = [(pk, text) for tenant_id, pk, text in alerts if ids is None or tenant_id in ids]
-            if deliveries[ids]:
-                listener.deliver(deliveries[ids])
+        deliver_by_tenant(
+            self._listeners,
+            lambda ids: [(pk, text) for tenant_id, pk, text in alerts if ids is None or tenant_id in ids],
+        )
+
+
+def deliver_by_tenant(listeners: set[Listener], delivery_of: Callable[[TenantIds], Delivery]) -> None:
+    """Deliver to each listener what `delivery_of` makes for its tenants: once for all that have the same."""
+    deliveries: dict[TenantIds, Delivery] = {}  # most listeners share their tenants with another
+    for listener in listeners:
+        ids = listener.tenant_ids
+        if ids not in deliveries:
+            deliveries[ids] = delivery_of(ids)
+        if deliveries[ids]:
+            listener.deliver(deliveries[ids])
 
 
 def alerts_after(last_id: int) -> list[Frame]:

@@ -34,7 +34,7 @@ def next_revisions(count: int) -> list[int]:
     """The revisions for `count` changes of groups, by a transaction that has taken its turn."""
     if connection.vendor != "postgresql":
         # No row has a higher one, because retention keeps the group with the highest.
-        newest = AlertGroup.objects.order_by("-revision").values_list("revision", flat=True).first() or 0
+        newest = AlertGroup.objects.newest_revision()
         return list(range(newest + 1, newest + 1 + count))
     with bypass_isolation(), connection.cursor() as cursor:
         cursor.execute(NEXT_REVISIONS, [count])

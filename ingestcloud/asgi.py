@@ -18,6 +18,7 @@ from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E40
 from django.urls import path, re_path  # noqa: E402
 
 from alerts.consumers import SecurityAlertConsumer  # noqa: E402
+from alerts.group_consumer import GroupConsumer  # noqa: E402
 from alerts.logins import with_login  # noqa: E402
 from common.asgi import Application, Receive, Send  # noqa: E402
 from common.cancellation import keep_cancelling  # noqa: E402
@@ -100,6 +101,7 @@ def with_sound_origin(application: Any) -> Application:
 sockets = URLRouter(
     [
         path("api/ws/security", cast("Any", SecurityAlertConsumer.as_asgi())),
+        path("api/ws/groups", cast("Any", GroupConsumer.as_asgi())),
         re_path("", cast("Any", refuse_socket)),  # any path: "/" and line breaks too
     ]
 )

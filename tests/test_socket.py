@@ -19,9 +19,10 @@ from django.contrib.sessions.models import Session
 from django.utils import timezone
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from alerts import consumers
+from alerts import consumers, live_socket
 from alerts.broadcast import broadcast
-from alerts.consumers import INBOX_LIMIT, SecurityAlertConsumer
+from alerts.consumers import SecurityAlertConsumer
+from alerts.live_socket import INBOX_LIMIT
 from alerts.logins import with_login
 from alerts.models import SecurityAlert
 from common.sessions import NOTE_USE_EVERY_SECONDS, USED_AT
@@ -335,7 +336,7 @@ def move(tenant: Tenant) -> None:
 async def test_a_user_who_may_no_longer_listen_is_cut_off_without_a_ping(
     tenant, open_socket, monkeypatch, happens, code
 ):
-    monkeypatch.setattr(consumers, "WATCH_SECONDS", 0.2)
+    monkeypatch.setattr(live_socket, "WATCH_SECONDS", 0.2)
     socket = await open_socket(tenant, may_send=asyncio.Event())
     assert await socket.receive_nothing(1)
     await database_sync_to_async(happens)(tenant)
@@ -344,10 +345,10 @@ async def test_a_user_who_may_no_longer_listen_is_cut_off_without_a_ping(
 
 async def test_a_socket_is_checked_again_after_a_check_that_failed(tenant, open_socket, monkeypatch):
     """As happens while the database is down."""
-    monkeypatch.setattr(consumers, "WATCH_SECONDS", 0.2)
+    monkeypatch.setattr(live_socket, "WATCH_SECONDS", 0.2)
     socket = await open_socket(tenant, may_send=asyncio.Event())
     with monkeypatch.context() as failing:
-        failing.setattr(consumers, "tenants_of", None)
+        failing.setattr(live_socket, "tenants_of", None)
         assert await socket.receive_nothing(1)
     await database_sync_to_async(move)(tenant)
     assert (await socket.receive_output(10))["code"] == 4403
@@ -371,12 +372,12 @@ async def test_a_socket_that_is_closed_for_two_reasons_is_closed_once_and_for_th
 
 
 def test_two_checks_of_a_socket_fit_into_a_minute():
-    assert 2 * consumers.WATCH_SECONDS < 60
+    assert 2 * live_socket.WATCH_SECONDS < 60
 
 
 @pytest.mark.slow
 async def test_a_client_that_does_not_read_is_dropped(device_key, open_socket, monkeypatch):
-    monkeypatch.setattr(consumers, "WATCH_SECONDS", 0.2)
+    monkeypatch.setattr(live_socket, "WATCH_SECONDS", 0.2)
     may_send = asyncio.Event()
     socket = await open_socket(device_key.device.tenant, may_send=may_send)
     await store_and_broadcast(device_key)

@@ -11,10 +11,10 @@ from alerts.models.suppression import SuppressionRule
 from devices.models import SentByDevice
 from tenants.models import TenantOwnedQuerySet
 
-NEWEST = OF_EACH_TENANT.format(table="security_alerts", place="id", join="", order="DESC")
+NEWEST = OF_EACH_TENANT.format(table="security_alerts", place="id", join="", only="", order="DESC")
 # An alert that can't be read, because its device was deleted, must not take the place of one that can.
 NEXT = OF_EACH_TENANT.format(
-    table="security_alerts", place="id", join="JOIN devices ON devices.id = device_id", order="ASC"
+    table="security_alerts", place="id", join="JOIN devices ON devices.id = device_id", only="", order="ASC"
 )
 
 

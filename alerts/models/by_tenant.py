@@ -14,7 +14,7 @@ SELECT row.id
     SELECT {table}.id, {table}.{place} AS place
       FROM {table} {join}
      WHERE ({table}.tenant_id, {table}.{place}) > (memberships.tenant_id, %s)
-       AND ({table}.tenant_id, {table}.{place}) < (memberships.tenant_id + 1, 0)
+       AND ({table}.tenant_id, {table}.{place}) < (memberships.tenant_id + 1, 0) {only}
      ORDER BY {table}.tenant_id {order}, {table}.{place} {order}
      LIMIT %s) AS row
  WHERE memberships.user_id = %s

@@ -39,7 +39,9 @@ class Disposition(models.TextChoices):
     DUPLICATE = "duplicate", "Duplicate"
 
 
-LATEST_GROUPS = OF_EACH_TENANT.format(table="alert_groups", place="revision", join="", order="DESC")
+VISIBLE = {"table": "alert_groups", "place": "revision", "join": "", "only": "AND alert_groups.count > 0"}
+LATEST_GROUPS = OF_EACH_TENANT.format(**VISIBLE, order="DESC")
+NEXT_GROUPS = OF_EACH_TENANT.format(**VISIBLE, order="ASC")
 
 
 class AlertGroupQuerySet(TenantOwnedQuerySet):
@@ -51,12 +53,23 @@ class AlertGroupQuerySet(TenantOwnedQuerySet):
         """With what `alerts.representation.represent_group` needs."""
         return self.select_related("tenant", "device", "previous")
 
+    def newest_revision(self) -> int:
+        """The highest revision, 0 if there are no groups."""
+        return self.order_by("-revision").values_list("revision", flat=True).first() or 0
+
     def latest_of(self, user: Any, count: int) -> Self:
         """The `count` groups that `user` may see and that changed last, the last first."""
         if not reads_by_tenant(user):
-            return self.for_user(user).order_by("-revision")[:count]
+            return self.visible().for_user(user).order_by("-revision")[:count]
         ids = RawSQL(LATEST_GROUPS, (0, count, user.pk, count))  # noqa: S611  a constant
         return self.filter(pk__in=ids).order_by("-revision")
+
+    def next_of(self, user: Any, revision: int, count: int) -> Self:
+        """The first `count` groups that `user` may see and that changed after `revision`, in that order."""
+        if not reads_by_tenant(user):
+            return self.visible().for_user(user).filter(revision__gt=revision).order_by("revision")[:count]
+        ids = RawSQL(NEXT_GROUPS, (revision, count, user.pk, count))  # noqa: S611  a constant
+        return self.filter(pk__in=ids).order_by("revision")
 
 
 class AlertGroup(TenantOwned):
