@@ -46,7 +46,7 @@ def test_a_page_whose_socket_was_cut_says_so_and_catches_up(server, uplink, key,
     uplink.mend()
     expect(page.locator("#connection .words")).to_have_text("Live")
     expect_titles(page, "missed 2", "missed 1", "missed 0", "before")
-    expect(page.locator("#came")).to_contain_text("4 alerts in 3 groups came in; the worst is critical")
+    expect(page.locator("#came")).to_contain_text("4 alerts came in, and 3 groups changed; the worst is critical")
 
 
 def test_a_page_opened_late_shows_groups_by_their_last_alert(server, key, analyst, page):

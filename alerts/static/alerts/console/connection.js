@@ -23,6 +23,9 @@ export class Connection {
     const { api, socket, notices } = parts;
     socket.addEventListener("state", ({ detail }) => this.#show(detail));
     socket.addEventListener("caughtup", ({ detail }) => this.#tellWhatCame(detail));
+    socket.addEventListener("reset", () =>
+      this.#tell("More changed while this page was away than can be counted, so everything was loaded again."),
+    );
     socket.addEventListener("refused", () => this.#findReason());
     socket.addEventListener("sessionended", () => this.#stop(notices.ended));
     socket.addEventListener("toomany", () => this.#stop(notices.toomany));
@@ -49,10 +52,14 @@ export class Connection {
   }
 
   #tellWhatCame({ groups, alerts, worst }) {
-    const { away } = this.#parts.notices;
     if (groups === 0) return;
-    const came = `${counted(alerts, "alert")} in ${counted(groups, "group")}`;
-    away.querySelector(".words").textContent = `While this page was away, ${came} came in; the worst is ${worst}.`;
+    const came = alerts ? `${counted(alerts, "alert")} came in, and ` : "";
+    this.#tell(`While this page was away, ${came}${counted(groups, "group")} changed; the worst is ${worst}.`);
+  }
+
+  #tell(words) {
+    const { away } = this.#parts.notices;
+    away.querySelector(".words").textContent = words;
     away.hidden = false;
   }
 

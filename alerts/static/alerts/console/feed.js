@@ -113,13 +113,19 @@ export class Feed extends EventTarget {
       this.#add([...urgent.groups, ...latest.groups]);
       this.#next = latest.next;
       this.#say({ loading: false, hasMore: this.#next !== null });
-      if (everything) this.#parts.socket.restart(Math.min(urgent.revision, latest.revision));
+      if (everything) this.#parts.socket.start(Math.min(urgent.revision, latest.revision), this.#lastAlert());
       this.dispatchEvent(new Event("loaded"));
     } catch (error) {
       if (isAborted(error)) return;
       this.#say({ loading: false, hasMore: false, problem: error.message });
       if (!(error instanceof Problem)) setTimeout(() => signal.aborted || this.#load({ everything }), RETRY_AFTER);
     }
+  }
+
+  // Only without filters is it the last of all.
+  #lastAlert() {
+    const { store, filters } = this.#parts;
+    return filters.size === 0 ? Math.max(0, ...Array.from(store.values(), (group) => group.last_alert_id)) : null;
   }
 
   async #latest(signal) {

@@ -1,11 +1,13 @@
 // The connection to the server: a WebSocket that reconnects by itself, from the last revision that the page has.
 //
 // new GroupSocket(path)
-//   .start(revision), .restart(revision), .stop()
+//   .start(revision, alertId)   connects, or connects again, to get what changed after `revision`; `alertId` is the last
+//                               alert that the page knows of, or null
+//   .stop()
 //   dispatches
 //   - "groups" (detail: groups that changed, in the order of their revisions),
-//   - "caughtup" (detail: `{groups, alerts, worst}`, what came while the page was away),
-//   - "reset" (the page missed too much: load everything again, then `restart`),
+//   - "caughtup" (detail: `{groups, alerts, worst}`, what came while the connection was lost; `alerts` may be null),
+//   - "reset" (the page missed too much: load everything again, then `start`),
 //   - "state" (detail: `{state: "connecting" | "checking" | "open" | "offline"}` or `{state: "closed", retryAt}`),
 //   - "refused" when the server does not accept the socket; the reason is not visible to a script,
 //   - "sessionended", "membershipchanged" or "toomany", after which it stays closed.
@@ -21,6 +23,8 @@ const FINAL = { 4401: "sessionended", 4403: "membershipchanged", 4429: "toomany"
 
 export class GroupSocket extends EventTarget {
   #revision = null;
+  #alertId = null;
+  #wasLost = false;
   #socket = null;
   #connection = null; // aborted when we give up on a socket, so that its late events are ignored
   #opened = false;
@@ -43,13 +47,10 @@ export class GroupSocket extends EventTarget {
     setInterval(() => this.#noticeSleep(), LOOK_EVERY);
   }
 
-  start(revision) {
+  start(revision, alertId) {
     this.#revision = revision;
-    if (!this.#stopped && !this.#socket) this.#connect();
-  }
-
-  restart(revision) {
-    this.#revision = revision;
+    this.#alertId = alertId;
+    this.#wasLost = false;
     if (this.#socket) this.#letGo();
     if (!this.#stopped) this.#connect();
   }
@@ -108,6 +109,7 @@ export class GroupSocket extends EventTarget {
     const address = new URL(this.path, location.href);
     address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
     address.searchParams.set("since", this.#revision);
+    if (this.#alertId !== null) address.searchParams.set("alert", this.#alertId);
     return address;
   }
 
@@ -128,9 +130,14 @@ export class GroupSocket extends EventTarget {
     // A long catch-up may come before the pong; it also shows that the connection is alive.
     if (this.#answerTimer) this.#expectAnswer();
     if (frame.revision !== undefined) this.#revision = frame.revision;
-    if (frame.type === "groups") this.#dispatch("groups", frame.groups);
-    else if (frame.type === "caught_up") this.#dispatch("caughtup", frame);
+    if (frame.type === "groups") this.#onGroups(frame.groups);
+    else if (frame.type === "caught_up" && this.#wasLost) this.#dispatch("caughtup", frame);
     else if (frame.type === "reset") this.#dispatch("reset");
+  }
+
+  #onGroups(groups) {
+    this.#alertId = Math.max(this.#alertId, ...groups.map((group) => group.last_alert_id));
+    this.#dispatch("groups", groups);
   }
 
   #onPong() {
@@ -156,6 +163,7 @@ export class GroupSocket extends EventTarget {
 
   #onLost(code) {
     const refused = !this.#opened;
+    this.#wasLost = true;
     this.#letGo();
     if (FINAL[code]) {
       this.stop();
