@@ -109,6 +109,7 @@ def test_a_group_is_assigned_to_a_colleague(console, make_analyst):
     focus(console, "first")
     console.keyboard.press("e")
     choice = console.locator("#assign select")
+    expect(choice).to_be_visible()
     assert choice.locator("option").all_inner_texts() == ["Nobody", "ada", "ben"]
     choice.select_option("ben")
     console.locator("#assign").get_by_role("button", name="Assign").click()

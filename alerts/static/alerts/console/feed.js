@@ -28,6 +28,7 @@ export class Feed extends EventTarget {
   #matches;
   #request = new AbortController();
   #next = null; // the query of the next page of older groups
+  #isStale = true; // what is in the store may be wrong, until everything was loaded and the socket goes on from there
   #strays = new Set();
   #left = new Set();
   status = { loading: true, hasMore: false, problem: "", left: 0 };
@@ -36,14 +37,17 @@ export class Feed extends EventTarget {
     super();
     this.#parts = parts;
     parts.socket.addEventListener("groups", ({ detail: groups }) => this.receive(groups));
-    parts.socket.addEventListener("reset", () => this.#load({ everything: true }));
+    parts.socket.addEventListener("reset", () => {
+      this.#isStale = true;
+      this.#load();
+    });
     parts.filters.addEventListener("change", () => this.#applyFilters());
   }
 
   start(userId) {
     this.#userId = userId;
     this.#matches = matcher(this.#parts.filters.query, userId);
-    return this.#load({ everything: true });
+    return this.#load();
   }
 
   isStray(id) {
@@ -86,7 +90,7 @@ export class Feed extends EventTarget {
       const answer = await this.#parts.api.get("groups", this.#next, { signal });
       this.#add(answer.results);
       this.#next = following(answer);
-      this.#say({ loading: false, hasMore: this.#next !== null, problem: "" });
+      this.#say({ loading: false, hasMore: this.#next !== null, problem: "", left: this.#left.size });
     } catch (error) {
       if (!isAborted(error)) this.#say({ loading: false, problem: error.message });
     }
@@ -99,26 +103,27 @@ export class Feed extends EventTarget {
     this.#strays.clear();
     this.#left.clear();
     store.remove([...store.values()].filter((group) => !this.#matches(group)).map((group) => group.id));
-    this.#load({ everything: false });
+    this.#load();
   }
 
-  async #load({ everything }) {
+  async #load() {
     this.#request.abort();
     this.#request = new AbortController();
     const { signal } = this.#request;
     this.#say({ loading: true, problem: "" });
     try {
       const [urgent, latest] = await Promise.all([this.#urgent(signal), this.#latest(signal)]);
-      if (everything) this.#forget([...urgent.groups, ...latest.groups]);
+      if (this.#isStale) this.#forget([...urgent.groups, ...latest.groups]);
       this.#add([...urgent.groups, ...latest.groups]);
       this.#next = latest.next;
-      this.#say({ loading: false, hasMore: this.#next !== null });
-      if (everything) this.#parts.socket.start(Math.min(urgent.revision, latest.revision), this.#lastAlert());
+      this.#say({ loading: false, hasMore: this.#next !== null, left: this.#left.size });
+      if (this.#isStale) this.#parts.socket.start(Math.min(urgent.revision, latest.revision), this.#lastAlert());
+      this.#isStale = false;
       this.dispatchEvent(new Event("loaded"));
     } catch (error) {
       if (isAborted(error)) return;
       this.#say({ loading: false, hasMore: false, problem: error.message });
-      if (!(error instanceof Problem)) setTimeout(() => signal.aborted || this.#load({ everything }), RETRY_AFTER);
+      if (!(error instanceof Problem)) setTimeout(() => signal.aborted || this.#load(), RETRY_AFTER);
     }
   }
 
