@@ -1,23 +1,22 @@
 """Staff pages for alerts, which are evidence, and for their groups, which people handle."""
 
-from typing import Any, cast
+from typing import Any
 
-from django.contrib import admin, messages
-from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib import admin
 from django.core.exceptions import ObjectDoesNotExist
 from django.db.models import Max, Min, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
 from unfold.contrib.filters.admin import ChoicesCheckboxFilter
 
-from alerts.models import AlertGroup, SecurityAlert, Severity, Status
-from alerts.triage import set_status
+from alerts.models import AlertGroup, GroupChange, SecurityAlert, Severity, Status
 from tenants.admin.bounded import BoundedAdmin, IdFilter, ReceivedFilter
 from tenants.admin.display import badge, exact, related
 from tenants.admin.pages import RelatedFilter
 
+MAX_CHANGES = 100  # shown on the page of a group
 SEVERITY_COLOURS = {
     Severity.CRITICAL: "danger",
     Severity.HIGH: "warning",
@@ -75,7 +74,7 @@ class Described(BoundedAdmin):
 
 @admin.register(AlertGroup)
 class AlertGroupAdmin(Described):
-    """A group's status changes by an action, so that one place keeps the order of changes and the history."""
+    """Read-only: groups are worked on in the console, which this leads to."""
 
     received_field = "first_seen_at"
     list_display = ("severity_label", "status_label", "short_title", "count", "tenant_link", "where", "last_seen")
@@ -92,33 +91,12 @@ class AlertGroupAdmin(Described):
         ("tenant_link", "where"),
         ("count", "alerts"),
         ("first_seen", "last_seen"),
+        ("assignee_name", "disposition"),
         "previous_link",
+        "console",
+        "history",
     )
-    actions = ("acknowledge", "close", "reopen")
-
-    def has_triage_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("alerts.change_alertgroup")
-
-    @admin.action(description="Acknowledge", permissions=["triage"])
-    def acknowledge(self, request: HttpRequest, queryset: QuerySet) -> None:
-        self._set_status(request, queryset, Status.ACKNOWLEDGED)
-
-    @admin.action(description="Close", permissions=["triage"])
-    def close(self, request: HttpRequest, queryset: QuerySet) -> None:
-        self._set_status(request, queryset, Status.CLOSED)
-
-    @admin.action(description="Reopen", permissions=["triage"])
-    def reopen(self, request: HttpRequest, queryset: QuerySet) -> None:
-        self._set_status(request, queryset, Status.NEW)
-
-    def _set_status(self, request: HttpRequest, queryset: QuerySet, status: Status) -> None:
-        changed, refused = set_status(queryset, status)
-        LogEntry.objects.log_actions(cast(int, request.user.pk), changed, CHANGE, f"Status: {status.label}.")
-        count = "1 group is" if len(changed) == 1 else f"{len(changed)} groups are"
-        self.message_user(request, f"{count} now {status.label.lower()}.", messages.SUCCESS)
-        for group in refused:
-            message = f"“{group}” stays closed: its alerts have a newer group that is open. Reopen that one."
-            self.message_user(request, message, messages.ERROR)
+    actions = None
 
     @admin.display(description="status")
     def status_label(self, group: AlertGroup) -> SafeString:
@@ -139,6 +117,17 @@ class AlertGroupAdmin(Described):
     @admin.display(description="group before it")
     def previous_link(self, group: AlertGroup) -> str:
         return related(group, "previous") if group.previous_id else "none"
+
+    @admin.display(description="console")
+    def console(self, group: AlertGroup) -> SafeString:
+        url = reverse("live_alerts", query={"open": group.pk})
+        return format_html('<a class="text-link" href="{}">Work on it in the console</a>', url)
+
+    @admin.display(description="what people did")
+    def history(self, group: AlertGroup) -> SafeString | str:
+        changes = GroupChange.objects.filter(group=group.pk).order_by("-pk")[:MAX_CHANGES]
+        lines = ((exact(each.at), each.user_name, each.field, each.before, each.after) for each in changes)
+        return format_html_join(mark_safe("<br>"), "{} {}: {} “{}” → “{}”", lines) or "nothing"
 
     @admin.display(description="evidence")
     def alerts(self, group: AlertGroup) -> SafeString:

@@ -1,5 +1,6 @@
 """Carries alerts from a commit to the open pages: one channel-layer message per transaction, to every process."""
 
+import asyncio
 import logging
 from typing import cast
 
@@ -17,6 +18,7 @@ GROUP = "alerts"  # its members are the processes with open sockets (`alerts.hub
 # Channels' convention; nothing dispatches on them, because the hubs read their channels themselves.
 EVENT_TYPE = "alerts.stored"
 CHANGED_TYPE = "groups.changed"
+CHANGED_SECONDS = 2.0  # how long the answer to a person waits for the layer
 
 Frame = tuple[int, int, str]  # tenant id, alert id, and the text that sockets send
 
@@ -37,7 +39,8 @@ async def broadcast_changes() -> None:
     """Tell every process that people have changed groups. Which ones is in the database."""
     layer = cast("BaseChannelLayer", get_channel_layer())
     try:
-        await layer.group_send(GROUP, {"type": CHANGED_TYPE})
+        async with asyncio.timeout(CHANGED_SECONDS):
+            await layer.group_send(GROUP, {"type": CHANGED_TYPE})
     except Exception as error:  # noqa: BLE001  each layer has its own exceptions; pages find out by their next ping
         not_broadcast.write("A change of groups was not broadcast: %r", error)
 

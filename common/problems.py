@@ -34,6 +34,15 @@ class StorageUnavailable(exceptions.APIException):
     wait = 5  # seconds: long enough for a database to fail over, short enough for an alert
 
 
+class Conflict(exceptions.APIException):
+    """The request contradicts what is stored."""
+
+    status_code = 409
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail, code)
+
+
 RENAMED = {413: "Content Too Large", 422: "Unprocessable Content"}  # Python before 3.13 has their older names
 
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from django.db import transaction
 from django.db.models import Exists, Max, Model, OuterRef, QuerySet
 
-from alerts.models import AlertGroup, SecurityAlert, Status
+from alerts.models import AlertGroup, GroupChange, SecurityAlert, Status
 from alerts.order import take_turn
 from common.id_order import RECEIVED_SLACK, first_id, next_id
 from ingest.models import IngestBatch, IngestEvent
@@ -74,12 +74,17 @@ def _groups_without_alerts(tenant: Tenant) -> QuerySet[AlertGroup]:
 
 
 def _delete_groups(groups: QuerySet[AlertGroup]) -> int:
-    """Delete in id order, and only what is still found once it is our turn: a person may have reopened one."""
+    """Delete in id order, with their histories, and only what is still found once it is our turn.
+
+    A person may have reopened one meanwhile.
+    """
     count, last = 0, 0
     while step := list(groups.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:STEP_ROWS]):
         with transaction.atomic():
             take_turn()
-            count += groups.filter(pk__in=step).delete()[0]
+            expired = list(groups.filter(pk__in=step).values_list("pk", flat=True))
+            GroupChange.objects.filter(group__in=expired).delete()
+            count += groups.filter(pk__in=expired).delete()[0]
         last = step[-1]
     return count
 

@@ -1,5 +1,6 @@
 """The base of the API for people: who calls it, and how their bad requests are answered."""
 
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from rest_framework.authentication import SessionAuthentication
@@ -20,9 +21,18 @@ class InvalidRequest(APIException):
     default_code = "invalid_request"
     default_detail = "The request is not valid. Nothing was changed."
 
-    def __init__(self, errors: dict[str, list[ErrorDetail]]) -> None:
+    def __init__(self, errors: Mapping[str, Any]) -> None:
         super().__init__()
-        self.errors = list(shape_errors(errors))
+        self.errors = list(shape_errors({field: list(details_in(given)) for field, given in errors.items()}))
+
+
+def details_in(errors: Any) -> Iterator[ErrorDetail]:
+    """All errors of a field, those of the parts of a list or an object included."""
+    if isinstance(errors, ErrorDetail):
+        yield errors
+        return
+    for part in errors.values() if isinstance(errors, Mapping) else errors:
+        yield from details_in(part)
 
 
 class SessionLogin(SessionAuthentication):
@@ -48,5 +58,5 @@ def validated(serializer: type[BaseSerializer], data: Any, **kwargs: Any) -> Any
     """What `serializer` makes of `data`. Raises InvalidRequest."""
     checked = serializer(data=data, **kwargs)
     if not checked.is_valid():
-        raise InvalidRequest(cast("dict[str, list[ErrorDetail]]", checked.errors))
+        raise InvalidRequest(cast("Mapping[str, Any]", checked.errors))
     return checked.validated_data

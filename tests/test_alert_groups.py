@@ -12,11 +12,11 @@ from django.db import connection
 from alerts.fingerprint import fingerprint
 from alerts.models import AlertGroup, SecurityAlert, Status
 from alerts.order import ORDER_LOCK
-from alerts.triage import set_status
 from devices.models import DeviceKey
 from ingest.checking import check_batch
 from ingest.models import IngestBatch, IngestEvent
 from ingest.storing.store import repair_sequences, store_batches
+from tests.support.alert_rows import set_status
 from tests.support.events import alert, log
 from tests.support.servers import servers_only
 

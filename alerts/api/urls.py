@@ -1,5 +1,24 @@
 """The addresses of the API for people, under `/api/v1/`."""
 
-from django.urls import URLPattern
+from django.urls import path
 
-urlpatterns: list[URLPattern] = []
+from alerts.api.export import GroupExportView
+from alerts.api.groups import GroupAlertsView, GroupChangesView, GroupListView, GroupView
+from alerts.api.me import MeView
+from alerts.api.saved_filters import SavedFilterListView, SavedFilterView
+from alerts.api.summary import GroupSummaryView
+from alerts.api.triage import TriageView, UndoView
+
+urlpatterns = [
+    path("me", MeView.as_view()),
+    path("groups", GroupListView.as_view(), name="groups"),
+    path("groups/summary", GroupSummaryView.as_view()),
+    path("groups/export", GroupExportView.as_view()),
+    path("groups/<int:pk>", GroupView.as_view(), name="group"),
+    path("groups/<int:pk>/alerts", GroupAlertsView.as_view()),
+    path("groups/<int:pk>/changes", GroupChangesView.as_view()),
+    path("triage", TriageView.as_view()),
+    path("undo", UndoView.as_view()),
+    path("filters", SavedFilterListView.as_view()),
+    path("filters/<int:pk>", SavedFilterView.as_view()),
+]
