@@ -29,6 +29,7 @@ from ingest.models import IngestBatch, IngestEvent, RejectedBatch
 from ingestcloud.login import logins
 from tenants.models import Tenant
 from tests.support.alert_rows import alert_row
+from tests.support.browser import analyst, browser, make_analyst, open_page, page, uplink  # noqa: F401  fixtures
 from tests.support.fake_site import Site
 from tests.support.live import ROOT, Server
 from tests.support.raw_requests import AlteredServer

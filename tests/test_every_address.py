@@ -69,7 +69,7 @@ def routes(patterns: list[URLPattern | URLResolver], before: str = "") -> Iterat
 def addresses(sides: list[Side]) -> tuple[list[str], list[str]]:
     """Every address, with the id of our row if it takes one; and again with other ids: of their rows, and nonsense."""
     own = ["/nowhere", "/admin/nowhere/", "/admin/devices/", "/api/v1/nowhere", "/static/nowhere.css"]
-    other = ["/static/alerts/live.css"]
+    other = ["/static/alerts/site.css"]
     models = {f"{model._meta.app_label}_{model._meta.model_name}_": model for model in admin.site._registry}
     for route, pattern in routes(get_resolver().url_patterns):
         rows = [model for start, model in models.items() if (pattern.name or "").startswith(start)]

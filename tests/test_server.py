@@ -62,7 +62,7 @@ ODD = {
     "no host": b"GET /alerts/ HTTP/1.1\r\nConnection: close\r\n\r\n",
     "a foreign host": b"GET /alerts/ HTTP/1.1\r\nHost: example.org\r\nConnection: close\r\n\r\n",
     "an expectation": HEAD + b"Expect: 100-continue\r\nContent-Length: 2\r\nConnection: close\r\n\r\n[]",
-    "a POST to a static file": b"POST /static/alerts/live.css HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n",
+    "a POST to a static file": b"POST /static/alerts/site.css HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n",
 }
 
 

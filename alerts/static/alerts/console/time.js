@@ -5,6 +5,18 @@ const MINUTE = 60 * SECOND;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 
+let offset = 0; // milliseconds by which the server's clock is ahead of this browser's, which may be wrong
+
+/** The time by the server's clock, in milliseconds. */
+export function now() {
+  return Date.now() + offset;
+}
+
+/** Takes the time from an answer of the server. */
+export function setClock(iso) {
+  offset = Date.parse(iso) - Date.now();
+}
+
 const exactFormat = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
 
 /** `moment` to the second, with the zone. */
@@ -22,7 +34,7 @@ export function span(milliseconds) {
 }
 
 /** How long ago `moment` was. A moment in the future, because a clock is slightly off, is "just now". */
-export function ago(moment, now) {
-  const age = now - moment;
+export function ago(moment) {
+  const age = now() - moment;
   return age < SECOND ? "just now" : `${span(age)} ago`;
 }
