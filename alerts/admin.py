@@ -8,7 +8,7 @@ from django.db.models import Max, Min, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesCheckboxFilter
 
 from alerts.models import AlertGroup, GroupChange, SecurityAlert, Severity, Status
@@ -127,7 +127,7 @@ class AlertGroupAdmin(Described):
     def history(self, group: AlertGroup) -> SafeString | str:
         changes = GroupChange.objects.filter(group=group.pk).order_by("-pk")[:MAX_CHANGES]
         lines = ((exact(each.at), each.user_name, each.field, each.before, each.after) for each in changes)
-        return format_html_join(mark_safe("<br>"), "{} {}: {} “{}” → “{}”", lines) or "nothing"
+        return format_html_join("", "<p>{} {}: {} “{}” → “{}”</p>", lines) or "nothing"
 
     @admin.display(description="evidence")
     def alerts(self, group: AlertGroup) -> SafeString:
