@@ -6,6 +6,7 @@ import sys
 import threading
 from datetime import timedelta
 from io import StringIO
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -14,7 +15,7 @@ from django.db import OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from alerts.models import AlertGroup, SecurityAlert, Status
+from alerts.models import AlertGroup, GroupChange, SecurityAlert, Status
 from alerts.order import next_revisions
 from ingest import partitions, retention
 from ingest.models import IngestBatch, IngestEvent
@@ -170,6 +171,18 @@ def test_a_closed_group_is_deleted_with_its_last_alert_unless_it_changed_last(te
     assert {kept, opened, newest} <= set(AlertGroup.objects.all())
     assert SecurityAlert.objects.filter(group=opened).exists()
     assert next_revisions(1) == [revision + 1]
+
+
+@pytest.mark.django_db
+def test_the_history_of_a_group_is_deleted_with_it(tenant, make_alert):
+    gone, kept = (make_alert(received_at=NOW - days * DAY, status=Status.CLOSED).group for days in (40, 10))
+    for group in (gone, kept):
+        GroupChange.objects.create(
+            tenant=tenant, group=group, operation=uuid4(), at=NOW, user_id=1, user_name="ana", field="note", after="x"
+        )
+    keep_for(20, tenant)
+    maintain()
+    assert [change.group for change in GroupChange.objects.all()] == [kept]
 
 
 @servers_only
