@@ -13,7 +13,7 @@ urlpatterns = [
     path("me", MeView.as_view()),
     path("groups", GroupListView.as_view(), name="groups"),
     path("groups/summary", GroupSummaryView.as_view()),
-    path("groups/export", GroupExportView.as_view()),
+    path("groups/export", GroupExportView.as_view(), name="export_groups"),
     path("groups/<int:pk>", GroupView.as_view(), name="group"),
     path("groups/<int:pk>/alerts", GroupAlertsView.as_view()),
     path("groups/<int:pk>/changes", GroupChangesView.as_view()),

@@ -20,6 +20,7 @@ import { GroupStore } from "./store.js";
 import { Toasts } from "./toasts.js";
 import { Toolbar } from "./toolbar.js";
 import { Triage } from "./triage.js";
+import { Views } from "./views.js";
 
 const page = byId("console");
 const api = new Api(document.querySelector("[name=csrfmiddlewaretoken]").value);
@@ -81,6 +82,7 @@ const frame = new Frame({
   announcer: byId("announcer"),
 });
 
+new Views({ api, filters, toasts, place: byId("view-panel") });
 const toolbar = new Toolbar({ filters, counts, people, store, place: byId("toolbar") });
 listenToAnalyst({ keys, list, order, frame, toolbar, store, selection, detail, triage, people, filters, feed, socket });
 
