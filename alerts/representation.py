@@ -46,7 +46,7 @@ def represent_group(group: AlertGroup) -> dict[str, object]:
         "device": {"id": group.device.pk, "name": group.device.name} if group.device else None,
         "count": group.count,
         "suppressed_count": group.suppressed_count,
-        "since_acknowledged": None if group.acknowledged_count is None else group.count - group.acknowledged_count,
+        "since_acknowledged": _since_acknowledged(group),
         "first_seen_at": group.first_seen_at.isoformat(),
         "last_seen_at": group.last_seen_at.isoformat(),
         "last_alert_id": group.last_alert_id,
@@ -56,6 +56,13 @@ def represent_group(group: AlertGroup) -> dict[str, object]:
         "status_changed_by": group.status_changed_by or None,
         "previous": _represent_previous(group.previous),
     }
+
+
+def _since_acknowledged(group: AlertGroup) -> int | None:
+    """How many alerts came since. Alerts may have made it new again, and leave `acknowledged_count` as it was."""
+    if group.status == Status.NEW or group.acknowledged_count is None:
+        return None
+    return group.count - group.acknowledged_count
 
 
 def _represent_previous(group: AlertGroup | None) -> dict[str, object] | None:

@@ -181,3 +181,17 @@ def test_what_passes_the_filters_is_exported(server, key, analyst, page):
     exported = download.value.path().read_text()
     assert "low one" in exported
     assert "high one" not in exported
+
+
+def test_the_overview_leads_to_filters(server, key, analyst, page):
+    server.post(key, [alert("one", source_ip="10.0.0.1"), alert("two", source_ip="10.0.0.2"), alert("three")])
+    open_console(page, server.url)
+    expect(page.locator("#overview")).to_be_hidden()
+    page.get_by_role("button", name="Overview").click()
+    expect(page.get_by_role("img", name="Timeline: 3 alerts")).to_be_visible()
+    page.locator("[data-top=sources]").get_by_role("button", name="10.0.0.2").click()
+    expect_titles(page, "two")
+    expect(page).to_have_url(f"{server.url}/alerts/?source=10.0.0.2")
+    expect(page.get_by_role("img", name="Timeline: 1 alert")).to_be_visible()
+    page.locator("#overview canvas").click(position={"x": 200, "y": 60})
+    expect(page.locator(".filter-chip", has_text="since")).to_be_visible()

@@ -85,7 +85,10 @@ def test_reopening_clears_the_disposition(side, client):
 def test_an_acknowledged_group_says_how_many_came_since(side, client):
     done(triage(client, side.alert.group, status="acknowledged"))
     AlertGroup.objects.update(count=38)
-    assert client.get(f"/api/v1/groups/{side.alert.group_id}").json()["since_acknowledged"] == 37
+    address = f"/api/v1/groups/{side.alert.group_id}"
+    assert client.get(address).json()["since_acknowledged"] == 37
+    AlertGroup.objects.update(status=Status.NEW)  # as an alert after a silent day does
+    assert client.get(address).json()["since_acknowledged"] is None
 
 
 def test_many_groups_get_one_note_and_one_operation(side, client):

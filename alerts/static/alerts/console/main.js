@@ -13,6 +13,7 @@ import { Frame } from "./frame.js";
 import { Keys } from "./keys.js";
 import { GroupList } from "./list.js";
 import { Order } from "./order.js";
+import { Overview } from "./overview.js";
 import { People } from "./people.js";
 import { Selection } from "./selection.js";
 import { GroupSocket } from "./socket.js";
@@ -82,6 +83,7 @@ const frame = new Frame({
   announcer: byId("announcer"),
 });
 
+new Overview({ counts, filters, place: byId("overview"), toggle: byId("show-overview") });
 new Views({ api, filters, toasts, place: byId("view-panel") });
 const toolbar = new Toolbar({ filters, counts, people, store, place: byId("toolbar") });
 listenToAnalyst({ keys, list, order, frame, toolbar, store, selection, detail, triage, people, filters, feed, socket });
