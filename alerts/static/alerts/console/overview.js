@@ -40,34 +40,37 @@ export class Overview {
 
   #draw({ buckets }) {
     const { place } = this.#parts;
+    const style = getComputedStyle(place);
     const labels = buckets.map(({ start }) => moment(start));
     const datasets = SEVERITIES.map((severity) => ({
       label: severity,
       data: buckets.map((bucket) => bucket[severity]),
-      backgroundColor: getComputedStyle(place).getPropertyValue(`--${severity}`),
+      backgroundColor: style.getPropertyValue(`--${severity}`),
     }));
     const total = buckets
       .flatMap((bucket) => SEVERITIES.map((severity) => bucket[severity]))
       .reduce((a, b) => a + b, 0);
     place.querySelector("canvas").setAttribute("aria-label", `Timeline: ${counted(total, "alert")}`);
-    if (this.#chart) {
-      this.#chart.data = { labels, datasets };
-      this.#chart.update("none");
-    } else {
-      this.#chart = new globalThis.Chart(place.querySelector("canvas"), {
-        type: "bar",
-        data: { labels, datasets },
-        options: {
-          animation: false,
-          maintainAspectRatio: false,
-          plugins: { legend: { display: false } },
-          scales: {
-            x: { stacked: true, grid: { display: false }, ticks: { maxRotation: 0, autoSkipPadding: 24 } },
-            y: { stacked: true, beginAtZero: true, ticks: { precision: 0 } },
-          },
+    this.#chart ??= this.#bars(style);
+    this.#chart.data = { labels, datasets };
+    this.#chart.update("none");
+  }
+
+  #bars(style) {
+    const [text, line] = ["--text-muted", "--border"].map((name) => style.getPropertyValue(name));
+    const ticks = { color: text, maxRotation: 0, autoSkipPadding: 24, precision: 0 };
+    return new globalThis.Chart(this.#parts.place.querySelector("canvas"), {
+      type: "bar",
+      options: {
+        animation: false,
+        maintainAspectRatio: false,
+        plugins: { legend: { display: false } },
+        scales: {
+          x: { stacked: true, grid: { display: false }, ticks },
+          y: { stacked: true, beginAtZero: true, grid: { color: line }, ticks },
         },
-      });
-    }
+      },
+    });
   }
 
   // A bar stands for a part of the time: groups that were seen since it began.
