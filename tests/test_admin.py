@@ -5,7 +5,7 @@ import re
 from datetime import timedelta
 
 import pytest
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -228,24 +228,6 @@ def test_a_list_of_alerts_shows_the_addresses_that_there_are(admin_client, make_
 def test_a_page_names_its_object_as_it_is_written(admin_client, device_key):
     title = re.search(r"<h1.*?</h1>", admin_client.get(page_of(device_key)).text, re.DOTALL)[0]
     assert [part.strip() for part in re.findall(r">([^<>]+)</a>", title)] == ["Fleet", "Device keys", str(device_key)]
-
-
-@pytest.mark.parametrize(
-    ("permission", "is_linked"),
-    [("view_securityalert", True), ("change_securityalert", True), ("delete_securityalert", False)],
-)
-def test_the_live_page_links_to_the_alerts_for_those_who_may_open_them(staff, tenant, permission, is_linked):
-    client = staff(permission, tenants=(tenant,))
-    assert (client.get(list_of(SecurityAlert)).status_code == 200) == is_linked
-    assert (list_of(SecurityAlert) in client.get(reverse("live_alerts")).text) == is_linked
-
-
-def test_the_live_page_links_to_the_alerts_only_for_staff(client, tenant):
-    user = User.objects.create_user("analyst")
-    user.user_permissions.add(Permission.objects.get(codename="view_securityalert"))
-    user.tenants.add(tenant)
-    client.force_login(user)
-    assert list_of(SecurityAlert) not in client.get(reverse("live_alerts")).text
 
 
 def test_alerts_and_groups_can_be_found_by_title_address_severity_and_status(admin_client, make_alert):

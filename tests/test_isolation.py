@@ -585,10 +585,11 @@ def test_the_front_page_of_the_admin_counts_nothing_of_other_tenants(ours, their
 # Pages, sockets, devices
 
 
-def test_the_live_page_shows_nothing_of_other_tenants(ours, theirs):
-    page = ours.client().get(reverse("live_alerts"))
-    assert "ours-title" in page.text
-    assert "theirs" not in page.text
+def test_the_console_shows_nothing_of_other_tenants(ours, theirs):
+    client = ours.client()
+    page, groups = client.get(f"{reverse('live_alerts')}?open={theirs.alert.group_id}"), client.get("/api/v1/groups")
+    assert "ours-title" in groups.text
+    assert "theirs" not in page.text + groups.text
 
 
 def test_a_socket_is_sent_nothing_of_other_tenants(server, ours, theirs, log_in):
