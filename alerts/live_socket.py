@@ -85,8 +85,11 @@ class LiveSocket(AsyncWebsocketConsumer):
                 task.cancel()
 
     def deliver(self, frames: Delivery | None) -> None:
-        """Accept frames from the hub. A reader that is too slow loses some, and catches up once its inbox is empty."""
-        if self.inbox.qsize() < INBOX_LIMIT:
+        """Accept frames from the hub. A reader that is too slow loses some, and catches up once its inbox is empty.
+
+        Until then it gets no later ones either: they would hide that those before them are missing.
+        """
+        if not self.is_behind and self.inbox.qsize() < INBOX_LIMIT:
             self.inbox.put_nowait(frames)
         else:
             self.is_behind = True

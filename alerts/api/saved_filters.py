@@ -1,7 +1,10 @@
 """Filters that users keep under a name."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
+from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
 from rest_framework import serializers, status
@@ -10,6 +13,7 @@ from rest_framework.response import Response
 
 from alerts.models import SavedFilter
 from common.problems import Conflict
+from common.sequences import is_taken_id
 from common.text import printable
 from tenants.api import PersonView, validated
 
@@ -30,10 +34,16 @@ def filters_of(user: Any) -> QuerySet[SavedFilter]:
     return SavedFilter.objects.filter(user=user.pk)
 
 
-def refuse_taken(user: Any, name: str, pk: int = 0) -> None:
-    """Raises Conflict if another filter of the user has this name."""
-    if filters_of(user).filter(name=name).exclude(pk=pk).exists():
-        raise Conflict("name_taken", "You have a filter of this name.")
+@contextmanager
+def unique_name() -> Iterator[None]:
+    """For a write: raises Conflict if another filter of the user has this name."""
+    try:
+        with transaction.atomic():
+            yield
+    except IntegrityError as error:
+        if is_taken_id(error):
+            raise
+        raise Conflict("name_taken", "You have a filter of this name.") from error
 
 
 class SavedFilterListView(PersonView):
@@ -44,8 +54,8 @@ class SavedFilterListView(PersonView):
         given = validated(SavedFilterSerializer, request.data)
         if filters_of(request.user).count() >= MAX_FILTERS:
             raise Conflict("too_many_filters", f"You have {MAX_FILTERS} filters. Delete one first.")
-        refuse_taken(request.user, given["name"])
-        saved = SavedFilter.objects.create(user_id=cast("int", request.user.pk), **given)
+        with unique_name():
+            saved = SavedFilter.objects.create(user_id=cast("int", request.user.pk), **given)
         return Response(SavedFilterSerializer(saved).data, status=status.HTTP_201_CREATED)
 
 
@@ -53,9 +63,9 @@ class SavedFilterView(PersonView):
     def put(self, request: Request, pk: int) -> Response:
         saved = get_object_or_404(filters_of(request.user), pk=pk)
         given = validated(SavedFilterSerializer, request.data)
-        refuse_taken(request.user, given["name"], pk)
         saved.name, saved.query = given["name"], given.get("query", "")
-        saved.save()
+        with unique_name():
+            saved.save()
         return Response(SavedFilterSerializer(saved).data)
 
     def delete(self, request: Request, pk: int) -> Response:
