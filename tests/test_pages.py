@@ -443,7 +443,7 @@ def no_writes() -> Iterator[None]:
 def test_a_session_that_cannot_be_extended_is_503(member, request):
     """The session is saved when the page is done."""
     request.getfixturevalue("no_writes")
-    answer = member.get("/api/v1/groups")
+    answer = member.get("/alerts/")
     assert (answer.status_code, answer.get("Retry-After")) == (503, "5")
 
 
@@ -473,8 +473,8 @@ def test_a_user_whose_session_ends_during_a_page_has_to_log_in(add_page, member)
 def test_a_session_ends_after_hours_without_use(member):
     """Use extends it, with a write now and then."""
     with time_machine.travel(time.time() + 11 * 3600) as clock:
-        assert member.get("/api/v1/groups").status_code == 200
+        assert member.get("/alerts/").status_code == 200
         clock.shift(11 * 3600)
-        assert member.get("/api/v1/groups").status_code == 200
+        assert member.get("/alerts/").status_code == 200
         clock.shift(12 * 3600 + 60)
-        assert member.get("/api/v1/groups").status_code == 302
+        assert member.get("/alerts/").status_code == 302
