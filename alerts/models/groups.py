@@ -156,20 +156,6 @@ class AlertGroup(TenantOwned):
                 condition=models.Q(status=Status.CLOSED),
                 name="alert_groups_closed",
             ),
-            # The list of what is not closed, the last changed first. It finds the few that are new and critical without
-            # reading the others' rows.
-            models.Index(
-                fields=["tenant", "revision"],
-                include=["id", "status", "severity", "count"],
-                condition=~models.Q(status=Status.CLOSED),
-                name="alert_groups_open",
-            ),
-            models.Index(fields=["source_ip"], condition=models.Q(source_ip__isnull=False), name="alert_groups_source"),
-            models.Index(
-                fields=["destination_ip"],
-                condition=models.Q(destination_ip__isnull=False),
-                name="alert_groups_destination",
-            ),
             models.Index(
                 fields=["assignee", "revision"],
                 condition=models.Q(assignee__isnull=False),
