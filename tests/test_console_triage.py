@@ -142,6 +142,20 @@ def test_a_closed_group_is_found_and_reopened(console):
     assert group("first").status == Status.NEW
 
 
+def test_a_slow_answer_about_a_group_does_not_hide_what_was_done_meanwhile(console):
+    held = []
+    console.route(f"**/api/v1/groups/{group('first').pk}", lambda route: held.append((route, route.fetch())))
+    row(console, "first").click()
+    state = console.locator(".detail-state")
+    expect(state).to_contain_text("New")
+    console.locator("#detail").get_by_role("button", name="Acknowledge").click()
+    toast(console, "Acknowledged: “first”")
+    [(route, answer)] = held
+    route.fulfill(response=answer)
+    expect(console.locator("#detail .detail-body")).to_contain_text("History")
+    expect(state).to_contain_text("Acknowledged")
+
+
 def test_a_colleague_sees_it_at_once(console, server, open_page, make_analyst):
     make_analyst("ben")
     theirs = open_page()

@@ -18,6 +18,7 @@ const NARROW = window.matchMedia("(width < 75rem)");
 export class Detail extends EventTarget {
   #parts;
   #full = null; // the answer of GET /api/v1/groups/{id}
+  #newest = null; // the group as it came last from elsewhere: an answer that was slow may be older
   #request = new AbortController();
   #evidence = null;
   id = null;
@@ -60,7 +61,9 @@ export class Detail extends EventTarget {
   /** Takes groups that changed, from the socket or from an answer. */
   receive(groups) {
     const group = groups.find(({ id }) => id === this.id);
-    if (!group || !this.#full || group.revision <= this.#full.revision) return;
+    if (!group) return;
+    if (!this.#newest || group.revision > this.#newest.revision) this.#newest = group;
+    if (!this.#full || group.revision <= this.#full.revision) return;
     const before = this.#full;
     this.#full = { ...before, ...group };
     this.#draw();
@@ -86,6 +89,7 @@ export class Detail extends EventTarget {
     this.#request.abort();
     this.id = id;
     this.#full = null;
+    this.#newest = null;
     this.place.hidden = id === null;
     this.#cover();
     this.dispatchEvent(new Event("change"));
@@ -107,7 +111,7 @@ export class Detail extends EventTarget {
     try {
       const full = await this.#parts.api.get(`groups/${this.id}`, {}, { signal });
       const isFirst = this.#full === null;
-      this.#full = full;
+      this.#full = this.#newest?.revision > full.revision ? { ...full, ...this.#newest } : full;
       if (isFirst) this.#evidence = new Evidence({ api: this.#parts.api, full, signal, openGroup: this.#openOther });
       this.#draw();
       this.place.querySelector(".detail-body").replaceChildren(this.#evidence.element);
