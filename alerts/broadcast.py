@@ -20,7 +20,9 @@ EVENT_TYPE = "alerts.stored"
 CHANGED_TYPE = "groups.changed"
 CHANGED_SECONDS = 2.0  # how long the answer to a person waits for the layer
 
-Frame = tuple[int, int, str]  # tenant id, alert id, and the text that sockets send
+# Tenant id, alert id, and the text that sockets send. A suppressed alert has none, but its id has its place: a gap
+# means that something was missed.
+Frame = tuple[int, int, str]
 
 
 async def broadcast(alerts: list[NewAlert]) -> None:
@@ -46,7 +48,7 @@ async def broadcast_changes() -> None:
 
 
 def frame_of(alert: SecurityAlert | NewAlert) -> Frame:
-    return alert.tenant_id, alert.pk, encode(represent(alert))
+    return alert.tenant_id, alert.pk, "" if alert.is_suppressed else encode(represent(alert))
 
 
 def encode(data: dict[str, object]) -> str:

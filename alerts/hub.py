@@ -22,7 +22,8 @@ OVERTAKEN_SECONDS = 0.1  # how long a message waits for the one before it
 PAGE_ALERTS = 500  # read at once
 UNKNOWN = -1
 
-Delivery = list[tuple[int, str]]  # numbers and frames, in the order of the numbers: what one listener may have
+# Numbers and frames, in the order of the numbers: what one listener may have. What is not sent has an empty frame.
+Delivery = list[tuple[int, str]]
 TenantIds = frozenset[int] | None  # None: all
 
 

@@ -188,7 +188,8 @@ class LiveSocket(AsyncWebsocketConsumer):
     async def pass_on(self, frames: Delivery) -> None:
         for number, text in frames:
             if number > self.last:  # what was read from the database may be delivered too
-                await self.send_text(text)
+                if text:
+                    await self.send_text(text)
                 self.last = number
 
     async def answer(self) -> None:

@@ -14,7 +14,10 @@ COLUMNS = ("timestamp", "title", "severity", "source_ip", "destination_ip", "des
 
 @dataclass(slots=True)
 class NewAlert:
-    """Like `SecurityAlert`, but created in a tenth of the time. `pk` and `group_status` are set once it is stored."""
+    """Like `SecurityAlert`, but created in a tenth of the time.
+
+    `pk`, `group_status` and `is_suppressed` are set once it is stored.
+    """
 
     tenant: Tenant
     device: Device
@@ -27,6 +30,7 @@ class NewAlert:
     description: str
     pk: int = 0
     group_status: str = Status.NEW.value
+    is_suppressed: bool = False
 
     @property
     def tenant_id(self) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import Exists, Max, Model, OuterRef, QuerySet
+from django.db.models import Exists, Max, Model, OuterRef, Q, QuerySet
 
 from alerts.models import AlertGroup, GroupChange, SecurityAlert, Status
 from alerts.order import take_turn
@@ -35,14 +35,15 @@ def _has_ended(partition: Partition, now: datetime) -> bool:
 def delete_expired(tenant: Tenant, now: datetime) -> dict[type[Model], int]:
     """Delete what `tenant` no longer keeps, in small steps, and return the number of rows by model.
 
-    The alerts of a group that is not closed stay, a group stays as long as it has alerts, and everything of a tenant
-    without `retention_days` stays.
+    The alerts of a group that is not closed stay, unless they are suppressed; a group stays as long as it has alerts,
+    and everything of a tenant without `retention_days` stays.
     """
     if tenant.retention_days is None:
         return {}
     kept_for = timedelta(days=tenant.retention_days)
     oldest = now - kept_for
-    alerts = SecurityAlert.objects.filter(tenant=tenant, group__status=Status.CLOSED)
+    is_done = Q(group__status=Status.CLOSED) | Q(suppressed_by__isnull=False)
+    alerts = SecurityAlert.objects.filter(is_done, tenant=tenant)
     batches = IngestBatch.objects.filter(tenant=tenant)
     return {
         IngestEvent: _delete_events(IngestEvent.objects.filter(tenant=tenant, received_at__lt=oldest)),
@@ -64,13 +65,14 @@ def _delete_events(events: QuerySet[IngestEvent]) -> int:
 
 
 def _groups_without_alerts(tenant: Tenant) -> QuerySet[AlertGroup]:
-    """The closed groups that have none left, except the one that changed last.
+    """The closed and hidden groups that have none left, except the one that changed last.
 
     Its revision must stay known: SQLite counts on from it, and PostgreSQL checks its sequence against it.
     """
     newest = AlertGroup.objects.order_by("-revision").values("pk")[:1]
     alerts = SecurityAlert.objects.filter(group=OuterRef("pk"))
-    return AlertGroup.objects.filter(~Exists(alerts), tenant=tenant, status=Status.CLOSED).exclude(pk__in=newest)
+    is_done = Q(status=Status.CLOSED) | Q(count=0)
+    return AlertGroup.objects.filter(is_done, ~Exists(alerts), tenant=tenant).exclude(pk__in=newest)
 
 
 def _delete_groups(groups: QuerySet[AlertGroup]) -> int:

@@ -20,7 +20,7 @@ from alerts.order import next_revisions
 from ingest import partitions, retention
 from ingest.models import IngestBatch, IngestEvent
 from tenants.models import Tenant
-from tests.support.alert_rows import alert_row
+from tests.support.alert_rows import alert_row, suppression_rule
 from tests.support.events import log
 from tests.support.live import ROOT, test_database_url
 from tests.support.plans import rows_read_of
@@ -171,6 +171,20 @@ def test_a_closed_group_is_deleted_with_its_last_alert_unless_it_changed_last(te
     assert {kept, opened, newest} <= set(AlertGroup.objects.all())
     assert SecurityAlert.objects.filter(group=opened).exists()
     assert next_revisions(1) == [revision + 1]
+
+
+@pytest.mark.django_db
+def test_suppressed_alerts_are_deleted_though_their_group_is_open_and_a_hidden_group_with_them(tenant, make_alert):
+    old = NOW - 40 * DAY
+    rule = suppression_rule(tenant, old, title="noise")
+    hidden, seen = (make_alert(received_at=old) for _ in range(2))
+    SecurityAlert.objects.filter(pk__in=[hidden.pk, seen.pk]).update(suppressed_by=rule)
+    AlertGroup.objects.filter(pk=hidden.group_id).update(count=0, suppressed_count=1)
+    kept = make_alert(received_at=old)
+    keep_for(20, tenant)
+    maintain()
+    assert list(SecurityAlert.objects.all()) == [kept]
+    assert set(AlertGroup.objects.all()) == {seen.group, kept.group}
 
 
 @pytest.mark.django_db

@@ -212,6 +212,15 @@ class Migration(migrations.Migration):
                 to="alerts.suppressionrule",
             ),
         ),
+        migrations.RemoveIndex("alertgroup", "alert_groups_tenant_revision"),
+        migrations.AddIndex(
+            model_name="alertgroup",
+            index=models.Index(
+                condition=models.Q(("count__gt", 0)),
+                fields=["tenant", "revision"],
+                name="alert_groups_tenant_revision",
+            ),
+        ),
         migrations.AddIndex(
             model_name="securityalert",
             index=models.Index(

@@ -11,10 +11,15 @@ from alerts.models.suppression import SuppressionRule
 from devices.models import SentByDevice
 from tenants.models import TenantOwnedQuerySet
 
+# Suppressed ones too, for the highest id is where a reader continues.
 NEWEST = OF_EACH_TENANT.format(table="security_alerts", place="id", join="", only="", order="DESC")
 # An alert that can't be read, because its device was deleted, must not take the place of one that can.
 NEXT = OF_EACH_TENANT.format(
-    table="security_alerts", place="id", join="JOIN devices ON devices.id = device_id", only="", order="ASC"
+    table="security_alerts",
+    place="id",
+    join="JOIN devices ON devices.id = device_id",
+    only="AND suppressed_by_id IS NULL",
+    order="ASC",
 )
 
 
@@ -24,16 +29,16 @@ class SecurityAlertQuerySet(TenantOwnedQuerySet):
         return self.order_by("-id").values_list("id", flat=True).first() or 0
 
     def newest_of(self, user: Any, count: int) -> Self:
-        """The newest `count` alerts that `user` may see, newest first."""
+        """The newest `count` alerts that `user` may see, newest first, suppressed ones too."""
         if not reads_by_tenant(user):
             return self.for_user(user).order_by("-id")[:count]
         ids = RawSQL(NEWEST, (0, count, user.pk, count))  # noqa: S611  a constant
         return self.filter(pk__in=ids).order_by("-id")
 
     def next_of(self, user: Any, last_id: int, count: int) -> Self:
-        """The first `count` alerts after `last_id` that `user` may see, oldest first."""
+        """The first `count` alerts after `last_id` that `user` may see and nothing suppressed, oldest first."""
         if not reads_by_tenant(user):
-            return self.for_user(user).filter(id__gt=last_id).order_by("id")[:count]
+            return self.for_user(user).filter(id__gt=last_id, suppressed_by=None).order_by("id")[:count]
         ids = RawSQL(NEXT, (last_id, count, user.pk, count))  # noqa: S611  a constant
         return self.filter(pk__in=ids).order_by("id")
 
@@ -90,3 +95,7 @@ class SecurityAlert(SentByDevice):
     @property
     def group_status(self) -> str:
         return self.group.status
+
+    @property
+    def is_suppressed(self) -> bool:
+        return self.suppressed_by_id is not None

@@ -1,18 +1,30 @@
 """Rules for alerts that nobody needs to see."""
 
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Self
+
 from django.conf import settings
 from django.db import models
 
 from alerts.models.groups import Severity
 from devices.models import Device
-from tenants.models import TenantOwned
+from tenants.models import TenantOwned, TenantOwnedQuerySet
+
+
+class SuppressionRuleQuerySet(TenantOwnedQuerySet):
+    def in_force(self, now: datetime) -> Self:
+        return self.filter(ends_at__gt=now)
+
+    def of_tenants(self, tenant_ids: Iterable[int]) -> Self:
+        return self.filter(tenant__in=set(tenant_ids))
 
 
 class SuppressionRule(TenantOwned):
     """Suppresses the alerts of a tenant that meet all of its conditions, until it ends. An empty condition is met.
 
     Suppressed alerts are stored and counted, but not pushed. There are no regular expressions: nobody can read one
-    and know what it hides.
+    and know what it hides. `alerts.suppression` has the exact conditions.
     """
 
     class Match(models.TextChoices):
@@ -38,6 +50,8 @@ class SuppressionRule(TenantOwned):
     ends_at = models.DateTimeField(help_text="Our clock. At most 30 days after it was made.")
     ended_by_name = models.CharField(max_length=150, blank=True, db_default="", help_text="Who ended it early.")
 
+    objects = SuppressionRuleQuerySet.as_manager()  # type: ignore[misc]  # the stubs make it an instance variable
+
     class Meta:
         db_table = "suppression_rules"
         ordering = ["-id"]
@@ -46,3 +60,8 @@ class SuppressionRule(TenantOwned):
 
     def __str__(self) -> str:
         return self.reason
+
+    @property
+    def is_contained(self) -> bool:
+        """Whether a title need only contain the one of the rule."""
+        return self.title_match == self.Match.CONTAINS

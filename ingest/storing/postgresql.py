@@ -46,7 +46,10 @@ ENABLED = ", ".join(f"CASE WHEN tenant.{module}_enabled THEN '{module}' END" for
 # group its revision; it is held until the commit.
 # `ahead` sets a sequence forward if it was set back: a page that asks for everything after the last alert or change it
 # has would never see one with a lower number.
-# `folded` has one row for each group that the alerts belong to.
+# `rules` has what suppresses alerts; usually it is empty, and then `suppressed` costs nothing. Of several rules that
+# suppress an alert, the oldest counts it. The conditions are those of `alerts.suppression`.
+# `folded` has one row for each group that the alerts belong to. If all of a group's alerts in this statement are
+# suppressed, its `count` is 0, and the other columns tell about the suppressed ones.
 # `written` writes each group once. The statement sees the groups as they were before it waited for its turn, but a
 # conflict finds them as they are now, so a group that was begun meanwhile is joined. `known_id` keeps the sequence from
 # giving an id to each repeat: the admin, which looks back by ids, would find little. If a group was closed meanwhile,
@@ -56,21 +59,47 @@ BATCH_COLUMNS = """tenant_id, device_id, digest, event_count, alert_count, byte_
          idempotency_key"""
 BATCH_VALUES = """tenant_id, device_id, digest, jsonb_array_length(events), jsonb_array_length(alerts), byte_count,
          source, received_at, idempotency_key"""
-GROUP_COLUMNS = """tenant_id, fingerprint, title, source_ip, destination_ip, device_id, severity, count, first_seen_at,
-         last_seen_at, last_alert_id, revision"""
-ALERT_COLUMNS = ", ".join(("group_id", "tenant_id", "device_id", "batch_id", "received_at", *COLUMNS))
+GROUP_COLUMNS = """tenant_id, fingerprint, title, source_ip, destination_ip, device_id, severity, count,
+         suppressed_count, first_seen_at, last_seen_at, last_alert_id, revision"""
+ALERT_COLUMNS = ", ".join(
+    ("group_id", "tenant_id", "device_id", "batch_id", "received_at", "suppressed_by_id", *COLUMNS)
+)
 SEVERITIES = f"ARRAY{Severity.values}"  # in ascending order; the list is written like SQL's
 SAME_GROUP = "(known.tenant_id, known.fingerprint) = (alert.tenant_id, alert.fingerprint)"
+SHOWN = "FILTER (WHERE suppressed_by_id IS NULL)"
+
+
+def _folded(aggregate: str) -> str:
+    """What a group is told about its alerts: suppressed ones count only if all are."""
+    return f"coalesce({aggregate} {SHOWN}, {aggregate})"
+
+
+def _joined(column: str, merged: str) -> str:
+    """The assignment for a column that tells about the alerts of a group; `merged` if they are as suppressed as it."""
+    return f"""{column} = CASE WHEN known.count > 0 AND excluded.count = 0 THEN known.{column}
+                  WHEN known.count = 0 AND excluded.count > 0 THEN excluded.{column}
+                  ELSE {merged} END"""
+
+
 # What alerts do to the group that they join. One that was acknowledged, and silent for a day, is news again.
-JOIN_GROUP = f"""count = known.count + excluded.count, revision = excluded.revision,
-         last_alert_id = excluded.last_alert_id,
-         first_seen_at = least(known.first_seen_at, excluded.first_seen_at),
-         last_seen_at = greatest(known.last_seen_at, excluded.last_seen_at),
-         severity = ({SEVERITIES})[greatest(array_position({SEVERITIES}, known.severity::text),
-                                            array_position({SEVERITIES}, excluded.severity::text))],
-         status = CASE WHEN known.status = 'acknowledged'
-                        AND known.last_seen_at < excluded.last_seen_at - interval '{SILENCE_SECONDS} s'
-                       THEN 'new' ELSE known.status END"""
+JOIN_GROUP = ",\n".join(
+    (
+        "count = known.count + excluded.count",
+        "suppressed_count = known.suppressed_count + excluded.suppressed_count",
+        _joined("revision", "excluded.revision"),
+        _joined("last_alert_id", "excluded.last_alert_id"),
+        _joined("first_seen_at", "least(known.first_seen_at, excluded.first_seen_at)"),
+        _joined("last_seen_at", "greatest(known.last_seen_at, excluded.last_seen_at)"),
+        _joined(
+            "severity",
+            f"""({SEVERITIES})[greatest(array_position({SEVERITIES}, known.severity::text),
+                                        array_position({SEVERITIES}, excluded.severity::text))]""",
+        ),
+        f"""status = CASE WHEN known.status = 'acknowledged' AND excluded.count > 0
+                           AND known.last_seen_at < excluded.last_seen_at - interval '{SILENCE_SECONDS} s'
+                          THEN 'new' ELSE known.status END""",
+    )
+)
 STORE = f"""
 WITH given AS MATERIALIZED (
   SELECT batch.*, decode(hex_digest, 'hex') AS digest, tenant.id AS tenant_id,
@@ -143,9 +172,32 @@ ALERTS = f"""
     FROM turn
    CROSS JOIN (SELECT max(id) AS newest_id FROM security_alerts) AS alerts
    CROSS JOIN (SELECT max(revision) AS newest_revision FROM alert_groups) AS groups
+), rules AS MATERIALIZED (
+  SELECT id, tenant_id, title, title_match, nullif(source, '')::inet AS source,
+         nullif(destination, '')::inet AS destination, device_id, ends_at,
+         array_position({SEVERITIES}, worst_severity::text) AS worst
+    FROM suppression_rules
+   WHERE tenant_id IN (SELECT tenant_id FROM waiting) AND ends_at > (SELECT min(received_at) FROM waiting)
+), suppressed AS MATERIALIZED (
+  SELECT batch_id, ordinality, min(rule.id) AS suppressed_by_id
+    FROM rules AS rule
+    JOIN waiting AS alert USING (tenant_id)
+   WHERE alert.received_at < rule.ends_at
+     AND array_position({SEVERITIES}, alert.severity) <= rule.worst
+     AND (rule.title = ''
+          OR CASE rule.title_match WHEN 'equals' THEN alert.title = rule.title
+                                   ELSE strpos(alert.title, rule.title) > 0 END)
+     AND (rule.source IS NULL OR alert.source_ip <<= rule.source)
+     AND (rule.destination IS NULL OR alert.destination_ip <<= rule.destination)
+     AND (rule.device_id IS NULL OR alert.device_id = rule.device_id)
+   GROUP BY batch_id, ordinality
 ), numbered AS MATERIALIZED (
   SELECT nextval('security_alerts_id_seq') AS id, alert.*
-    FROM (SELECT waiting.* FROM ahead CROSS JOIN waiting ORDER BY batch_id, ordinality) AS alert
+    FROM (SELECT waiting.*, suppressed_by_id
+            FROM ahead
+           CROSS JOIN waiting
+            LEFT JOIN suppressed USING (batch_id, ordinality)
+           ORDER BY batch_id, ordinality) AS alert
 ), folded AS MATERIALIZED (
   SELECT nextval('alert_groups_revision_seq') AS revision, alert.*,
          (SELECT id FROM alert_groups AS known WHERE {SAME_GROUP} AND known.status <> 'closed') AS known_id
@@ -153,8 +205,10 @@ ALERTS = f"""
       SELECT tenant_id, fingerprint, min(title) AS title, min(source_ip) AS source_ip,
              min(destination_ip) AS destination_ip,
              min(device_id) FILTER (WHERE source_ip IS NULL AND destination_ip IS NULL) AS device_id,
-             ({SEVERITIES})[max(array_position({SEVERITIES}, severity))] AS severity, count(*) AS count,
-             min(received_at) AS first_seen_at, max(received_at) AS last_seen_at, max(id) AS last_alert_id
+             ({SEVERITIES})[{_folded(f"max(array_position({SEVERITIES}, severity))")}] AS severity,
+             count(*) {SHOWN} AS count, count(suppressed_by_id) AS suppressed_count,
+             {_folded("min(received_at)")} AS first_seen_at, {_folded("max(received_at)")} AS last_seen_at,
+             {_folded("max(id)")} AS last_alert_id
         FROM numbered
        GROUP BY tenant_id, fingerprint
        ORDER BY tenant_id, fingerprint) AS alert
@@ -175,15 +229,18 @@ ALERTS = f"""
   INSERT INTO security_alerts (id, {ALERT_COLUMNS})
   SELECT id, {ALERT_COLUMNS} FROM placed
 ), alerted AS (
-  SELECT batch_id, array_agg(id ORDER BY id) AS ids, array_agg(status ORDER BY id) AS statuses
+  SELECT batch_id, array_agg(id ORDER BY id) AS ids, array_agg(status ORDER BY id) AS statuses,
+         array_agg(suppressed_by_id IS NOT NULL ORDER BY id) AS hidden
     FROM placed
    GROUP BY batch_id
 )
 """  # noqa: S608
 # A transaction without alerts does not pay for the tables that it does not need.
-INSERT = STORE.format(more="", alerts="NULL, NULL", join="")
+INSERT = STORE.format(more="", alerts="NULL, NULL, NULL", join="")
 INSERT_WITH_ALERTS = STORE.format(
-    more=ALERTS, alerts="alerted.ids, alerted.statuses", join="LEFT JOIN alerted ON batch_id = fresh.id"
+    more=ALERTS,
+    alerts="alerted.ids, alerted.statuses, alerted.hidden",
+    join="LEFT JOIN alerted ON batch_id = fresh.id",
 )
 
 
@@ -200,11 +257,11 @@ def insert(batches: list[Batch]) -> tuple[list[Inserted], list[NewAlert]]:
     with connection.wrap_database_errors, Cursor(connection.connection) as cursor:
         statement = INSERT_WITH_ALERTS if any(batch.alerts for batch in batches) else INSERT
         cursor.execute(statement, [Jsonb(rows, dumps=msgspec.json.encode)], prepare=True)
-        for batch, (modules, batch_id, alert_ids, statuses) in zip(batches, cursor.fetchall(), strict=True):
+        for batch, (modules, batch_id, *of_alerts) in zip(batches, cursor.fetchall(), strict=True):
             inserted.append(Inserted(None if modules is None else set(modules), batch_id is not None))
-            if alert_ids:
-                for alert, pk, status in zip(batch.alerts, alert_ids, statuses, strict=True):
-                    alert.pk, alert.group_status = pk, status
+            if batch_id and batch.alerts:
+                for alert, pk, status, is_suppressed in zip(batch.alerts, *of_alerts, strict=True):
+                    alert.pk, alert.group_status, alert.is_suppressed = pk, status, is_suppressed
                 alerts += batch.alerts
     return inserted, sorted(alerts, key=lambda alert: alert.pk)
 

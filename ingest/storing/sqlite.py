@@ -13,9 +13,10 @@ import msgspec
 from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
 
-from alerts.models import SILENCE_SECONDS, Severity
+from alerts.models import SILENCE_SECONDS, Severity, SuppressionRule
 from alerts.new_alert import COLUMNS, NewAlert
 from alerts.order import next_revisions
+from alerts.suppression import suppresses
 from devices.models import DeviceKey
 from ingest.batch import Batch, Inserted
 from tenants.models import Module
@@ -36,28 +37,42 @@ INSERT_EVENTS = f"""
 INSERT INTO ingest_events (tenant_id, device_id, batch_id, received_at, kind, timestamp, data)
 SELECT %s, %s, %s, %s, {_of("kind")}, {_of("timestamp")}, {_of("data")} FROM json_each(%s)
 """  # noqa: S608
-NUMBERED_COLUMNS = ("id", "group_id", *COLUMNS)
+NUMBERED_COLUMNS = ("id", "group_id", "suppressed_by_id", *COLUMNS)
 INSERT_ALERTS = f"""
 INSERT INTO security_alerts (tenant_id, device_id, batch_id, received_at, {", ".join(NUMBERED_COLUMNS)})
 SELECT %s, %s, %s, %s, {", ".join(map(_of, NUMBERED_COLUMNS))} FROM json_each(%s)
 """  # noqa: S608
-# As in postgresql.py. There is one writer, so what the update does not find is not there.
 ASCENDING = " ".join(Severity)
+
+
+def _joined(column: str, merged: str) -> str:
+    return f"""{column} = CASE WHEN count > 0 AND %(count)s = 0 THEN {column}
+                  WHEN count = 0 AND %(count)s > 0 THEN %({column})s
+                  ELSE {merged} END"""
+
+
+WORST = f"""CASE WHEN instr('{ASCENDING}', severity) < instr('{ASCENDING}', %(severity)s)
+                 THEN %(severity)s ELSE severity END"""
+# As in postgresql.py. There is one writer, so what the update does not find is not there.
 JOIN_GROUP = f"""
 UPDATE alert_groups
-   SET count = count + %(count)s, revision = %(revision)s, last_alert_id = %(last_alert_id)s,
-       first_seen_at = min(first_seen_at, %(first_seen_at)s), last_seen_at = max(last_seen_at, %(last_seen_at)s),
-       severity = CASE WHEN instr('{ASCENDING}', severity) < instr('{ASCENDING}', %(severity)s)
-                       THEN %(severity)s ELSE severity END,
-       status = CASE WHEN status = 'acknowledged' AND last_seen_at < %(silent_since)s THEN 'new' ELSE status END
+   SET count = count + %(count)s, suppressed_count = suppressed_count + %(suppressed_count)s,
+       {_joined("revision", "%(revision)s")},
+       {_joined("last_alert_id", "%(last_alert_id)s")},
+       {_joined("first_seen_at", "min(first_seen_at, %(first_seen_at)s)")},
+       {_joined("last_seen_at", "max(last_seen_at, %(last_seen_at)s)")},
+       {_joined("severity", WORST)},
+       status = CASE WHEN status = 'acknowledged' AND %(count)s > 0 AND last_seen_at < %(silent_since)s
+                     THEN 'new' ELSE status END
  WHERE tenant_id = %(tenant_id)s AND fingerprint = %(fingerprint)s AND NOT (status = 'closed')
 RETURNING id, status
 """  # noqa: S608
 BEGIN_GROUP = """
 INSERT INTO alert_groups (tenant_id, fingerprint, title, source_ip, destination_ip, device_id, severity, count,
-                          first_seen_at, last_seen_at, last_alert_id, revision, status, previous_id)
+                          suppressed_count, first_seen_at, last_seen_at, last_alert_id, revision, status, previous_id)
 SELECT %(tenant_id)s, %(fingerprint)s, %(title)s, %(source_ip)s, %(destination_ip)s, %(device_id)s, %(severity)s,
-       %(count)s, %(first_seen_at)s, %(last_seen_at)s, %(last_alert_id)s, %(revision)s, 'new', max(id)
+       %(count)s, %(suppressed_count)s, %(first_seen_at)s, %(last_seen_at)s, %(last_alert_id)s, %(revision)s, 'new',
+       max(id)
   FROM alert_groups
  WHERE tenant_id = %(tenant_id)s AND fingerprint = %(fingerprint)s AND status = 'closed'
 RETURNING id, status
@@ -87,14 +102,24 @@ def insert(batches: list[Batch]) -> tuple[list[Inserted], list[NewAlert]]:
     with connection.cursor() as cursor:
         for batch_id, batch in fresh:
             cursor.execute(INSERT_EVENTS, [*_who(batch), batch_id, _received_at(batch), _json(batch.events)])
-        groups = _number_and_group(cursor, [alert for _, batch in fresh for alert in batch.alerts])
+        alerts = [alert for _, batch in fresh for alert in batch.alerts]
+        rules = _suppress(alerts)
+        groups = _number_and_group(cursor, alerts)
         for batch_id, batch in fresh:
             if batch.alerts:
-                rows = [{"id": alert.pk, "group_id": groups[alert.pk], **alert.row} for alert in batch.alerts]
+                rows = [
+                    {
+                        "id": alert.pk,
+                        "group_id": groups[alert.pk],
+                        "suppressed_by_id": rules.get(id(alert)),
+                        **alert.row,
+                    }
+                    for alert in batch.alerts
+                ]
                 cursor.execute(INSERT_ALERTS, [*_who(batch), batch_id, _received_at(batch), _json(rows)])
     new = {id(batch) for _, batch in fresh}
     inserted = [Inserted(modules, id(batch) in new) for batch, modules in zip(batches, enabled, strict=True)]
-    return inserted, [alert for _, batch in fresh for alert in batch.alerts]
+    return inserted, alerts
 
 
 def _enabled(batches: list[Batch]) -> list[set[str] | None]:
@@ -127,6 +152,20 @@ def _batch_row(batch: Batch) -> tuple[Any, ...]:
     return *_who(batch), batch.digest, *counts, batch.source, _received_at(batch), batch.idempotency_key
 
 
+def _suppress(alerts: list[NewAlert]) -> dict[int, int]:
+    """Mark those that a rule suppresses, and return the id of the oldest such rule by the `id()` of the alert."""
+    if not alerts:
+        return {}
+    in_force = SuppressionRule.objects.in_force(min(alert.received_at for alert in alerts))
+    rules = list(in_force.of_tenants(alert.tenant_id for alert in alerts).order_by("pk"))
+    found = {}
+    for alert in alerts if rules else []:
+        of_tenant = (rule for rule in rules if rule.tenant_id == alert.tenant_id)
+        if rule := next((rule for rule in of_tenant if suppresses(rule, alert)), None):
+            alert.is_suppressed, found[id(alert)] = True, rule.pk
+    return found
+
+
 def _number_and_group(cursor: CursorWrapper, alerts: list[NewAlert]) -> dict[int, int]:
     """Give `alerts` their ids, write each of their groups once, and return the id of the group of each alert."""
     if not alerts:
@@ -154,8 +193,10 @@ def _number_and_group(cursor: CursorWrapper, alerts: list[NewAlert]) -> dict[int
 
 def _group_values(same: list[NewAlert], revision: int) -> dict[str, Any]:
     """What JOIN_GROUP and BEGIN_GROUP need to know about alerts with the same fingerprint."""
-    times = sorted(alert.received_at for alert in same)
-    last = same[-1]
+    shown = [alert for alert in same if not alert.is_suppressed]
+    told = shown or same  # suppressed ones count only if all are
+    times = sorted(alert.received_at for alert in told)
+    last = told[-1]
     to_text = connection.ops.adapt_datetimefield_value
     return {
         "tenant_id": last.tenant_id,
@@ -164,8 +205,9 @@ def _group_values(same: list[NewAlert], revision: int) -> dict[str, Any]:
         "source_ip": last.source_ip,
         "destination_ip": last.destination_ip,
         "device_id": None if last.source_ip or last.destination_ip else last.device_id,
-        "severity": max((alert.severity for alert in same), key=Severity.values.index),
-        "count": len(same),
+        "severity": max((alert.severity for alert in told), key=Severity.values.index),
+        "count": len(shown),
+        "suppressed_count": len(same) - len(shown),
         "first_seen_at": to_text(times[0]),
         "last_seen_at": to_text(times[-1]),
         "silent_since": to_text(times[-1] - timedelta(seconds=SILENCE_SECONDS)),

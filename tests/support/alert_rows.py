@@ -1,14 +1,16 @@
-"""Alerts written straight into the database, each with its group, and changes of groups."""
+"""Alerts written straight into the database, each with its group, changes of groups, and suppression rules."""
 
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 from django.contrib.auth.models import User
 from django.db.models import QuerySet
 
 from alerts.fingerprint import fingerprint
-from alerts.models import AlertGroup, SecurityAlert, Status
+from alerts.models import AlertGroup, SecurityAlert, Status, SuppressionRule
 from alerts.order import next_revisions
 from alerts.triage import Wish, triage
+from tenants.models import Tenant
 
 
 def alert_row(status: Status = Status.NEW, **fields) -> SecurityAlert:
@@ -38,3 +40,12 @@ def set_status(groups: QuerySet[AlertGroup], status: Status) -> None:
     user = User.objects.filter(username="triager").first() or User.objects.create_superuser("triager")
     disposition = "benign" if status == Status.CLOSED else None
     triage(user, uuid4(), {group.pk: group.version for group in groups}, Wish(status, disposition))
+
+
+def suppression_rule(tenant: Tenant, now: datetime, **fields) -> SuppressionRule:
+    """A rule that is in force for a day from `now` on."""
+    maker = {} if "created_by" in fields else {"created_by_id": 0}
+    given = {"reason": "Scanner of ours", "worst_severity": "high", "created_by_name": "erin"} | maker
+    return SuppressionRule.objects.create(
+        tenant=tenant, created_at=now, ends_at=now + timedelta(days=1), **(given | fields)
+    )

@@ -1,6 +1,5 @@
 """A tenant with a row of each model, for tests that look across the boundary between two tenants."""
 
-from datetime import timedelta
 from uuid import uuid4
 
 from django.contrib.admin.models import CHANGE, LogEntry
@@ -9,11 +8,11 @@ from django.db.models import Model
 from django.test import Client
 from django.utils import timezone
 
-from alerts.models import GroupChange, SavedFilter, SuppressionRule
+from alerts.models import GroupChange, SavedFilter
 from devices.models import Device, DeviceKey, ProvisioningKey
 from ingest.models import IngestBatch, IngestEvent, RejectedBatch
 from tenants.models import Membership, Tenant
-from tests.support.alert_rows import alert_row
+from tests.support.alert_rows import alert_row, suppression_rule
 
 
 class Side:
@@ -47,10 +46,9 @@ class Side:
             tenant=self.tenant, group=self.alert.group, operation=uuid4(), at=now, user=self.user,
             user_name=self.user.username, field=GroupChange.Field.NOTE, after=f"{name}-note",
         )  # fmt: skip
-        self.rule = SuppressionRule.objects.create(
-            tenant=self.tenant, title=f"{name}-noise", worst_severity="low", reason=f"{name}-reason", created_at=now,
-            created_by=self.user, created_by_name=self.user.username, ends_at=now + timedelta(days=1),
-        )  # fmt: skip
+        self.rule = suppression_rule(
+            self.tenant, now, title=f"{name}-noise", reason=f"{name}-reason", created_by=self.user
+        )
         self.saved_filter = SavedFilter.objects.create(user=self.user, name=f"{name}-filter", query="status=new")
         self.rows = {
             type(row): row
