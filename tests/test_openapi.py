@@ -78,7 +78,12 @@ def test_the_api_for_people_is_as_described(server, log_in, path):
             operations[method].as_strategy(generation_mode=data.draw(strategies.sampled_from(GenerationMode)))
         )
         if data.draw(strategies.booleans()):  # else there is hardly ever such a group, filter or device
-            ids = {"groups": side.alert.group_id, "filters": side.saved_filter.pk, "devices": side.device.pk}
+            ids = {
+                "groups": side.alert.group_id,
+                "suppressions": side.rule.pk,
+                "filters": side.saved_filter.pk,
+                "devices": side.device.pk,
+            }
             case.path_parameters |= {"id": ids[path.split("/")[3]]} if "{id}" in path else {}
         case.cookies.clear()
         case.headers["Cookie"] = cookies

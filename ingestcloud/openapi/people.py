@@ -15,6 +15,14 @@ from alerts.api.me import MeView
 from alerts.api.pagination import PageSerializer
 from alerts.api.saved_filters import SavedFilterListView, SavedFilterSerializer, SavedFilterView
 from alerts.api.summary import GroupSummaryView
+from alerts.api.suppression import (
+    ConditionsSerializer,
+    SuppressionEndView,
+    SuppressionFilterSerializer,
+    SuppressionListView,
+    SuppressionPreviewView,
+    SuppressionSerializer,
+)
 from alerts.api.triage import TriageSerializer, TriageView, UndoSerializer, UndoView
 from ingest.device_events import AroundSerializer, DeviceEventsView
 from ingestcloud.openapi import people_shapes as shapes
@@ -80,6 +88,25 @@ describe(
 describe(
     UndoView, "post", "undo", "Undo an operation of one's own",
     {200: shapes.OutcomeSerializer} | BAD_BODY | CONFLICT, request={"application/json": UndoSerializer},
+)  # fmt: skip
+FORBIDDEN = problems(_403="The user only looks at this tenant, or the request has no CSRF token in `X-CSRFToken`.")
+describe(
+    SuppressionListView, "get", "listSuppressions", "List the rules that suppress alerts, the newest first",
+    {200: shapes.SuppressionPageSerializer} | BAD_QUERY, parameters=[SuppressionFilterSerializer, PageSerializer],
+)  # fmt: skip
+describe(
+    SuppressionListView, "post", "suppress", "Suppress alerts until an end",
+    {201: shapes.SuppressionRuleSerializer} | BAD_BODY | FORBIDDEN | CONFLICT,
+    request={"application/json": SuppressionSerializer},
+)  # fmt: skip
+describe(
+    SuppressionPreviewView, "post", "previewSuppression", "What a rule would have suppressed of the last day's alerts",
+    {200: shapes.SuppressionPreviewSerializer} | BAD_BODY | FORBIDDEN,
+    request={"application/json": ConditionsSerializer},
+)  # fmt: skip
+describe(
+    SuppressionEndView, "post", "endSuppression", "End a rule now",
+    {200: shapes.SuppressionRuleSerializer} | UNKNOWN | FORBIDDEN, request=None,
 )  # fmt: skip
 describe(SavedFilterListView, "get", "listFilters", "List one's saved filters", {200: shapes.SavedFiltersSerializer})
 describe(

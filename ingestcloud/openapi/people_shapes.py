@@ -3,7 +3,7 @@
 from rest_framework import serializers
 
 from alerts.api.saved_filters import SavedFilterSerializer
-from alerts.models import Disposition, GroupChange, Severity, Status
+from alerts.models import Disposition, GroupChange, Severity, Status, SuppressionRule
 
 
 class NamedSerializer(serializers.Serializer):
@@ -205,3 +205,49 @@ class EventSerializer(serializers.Serializer):
 
 class EventsSerializer(serializers.Serializer):
     results = EventSerializer(many=True)
+
+
+class SuppressedSerializer(serializers.Serializer):
+    """What a rule has suppressed so far."""
+
+    alerts = serializers.IntegerField()
+    is_exact = serializers.BooleanField(help_text="False if there are more.")
+    last_at = serializers.DateTimeField(allow_null=True)
+
+
+class SuppressionRuleSerializer(serializers.Serializer):
+    """Suppresses the alerts of a tenant that meet all conditions; null or an empty title is met by any."""
+
+    id = serializers.IntegerField()
+    tenant = TenantSerializer()
+    title = serializers.CharField(allow_blank=True)
+    title_match = serializers.ChoiceField(SuppressionRule.Match.choices)
+    source = serializers.CharField(allow_null=True, help_text="An address or a network.")  # type: ignore[assignment]  # DRF's own has another use
+    destination = serializers.CharField(allow_null=True, help_text="An address or a network.")
+    device = NamedSerializer(allow_null=True)
+    worst_severity = serializers.ChoiceField(Severity.choices, help_text="Worse alerts are not suppressed.")
+    reason = serializers.CharField()
+    created_at = serializers.DateTimeField()
+    created_by = serializers.CharField()
+    ends_at = serializers.DateTimeField()
+    ended_by = serializers.CharField(allow_null=True, help_text="Who ended it early.")
+    suppressed = SuppressedSerializer()
+
+
+class SuppressionPageSerializer(serializers.Serializer):
+    results = SuppressionRuleSerializer(many=True)
+    next = serializers.CharField(allow_null=True)
+    now = serializers.DateTimeField()
+
+
+class SuppressionExampleSerializer(serializers.Serializer):
+    group = GroupSerializer()
+    alerts = serializers.IntegerField(help_text="That would have been suppressed.")
+
+
+class SuppressionPreviewSerializer(serializers.Serializer):
+    since = serializers.DateTimeField()
+    alerts = serializers.IntegerField()
+    groups = serializers.IntegerField()
+    is_exact = serializers.BooleanField(help_text="False if only the newest alerts were looked at.")
+    examples = SuppressionExampleSerializer(many=True)
