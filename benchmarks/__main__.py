@@ -17,6 +17,7 @@ BENCHMARKS: list[tuple[Callable[[], list[float]], str]] = [
     (throughput.batch500_vs_copy, "500 events a batch, 16 clients, against raw COPY on two connections"),
     (throughput.batch100_vs_copy, "100 events a batch, 16 clients, against the same"),
     (throughput.flood_vs_copy, "repeats of one alert, 20 a batch, from 16 devices of a tenant, against the same"),
+    (throughput.rules100_vs_none, "100 events a batch, with a hundred suppression rules in force, against none"),
     (single.single_vs_fastapi, "one event a request, 64 clients, against FastAPI and asyncpg"),
     (throughput.batch500_vs_plain, "500 events a batch, against the plain way"),
     (single.single_p99_vs_median, "one event a request, 64 clients: p99 against the median"),

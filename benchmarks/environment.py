@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 from tests.support import servers
@@ -56,6 +57,25 @@ def log_in(*slugs: str) -> str:
     client = Client()
     client.force_login(user)
     return f"{settings.SESSION_COOKIE_NAME}={client.cookies[settings.SESSION_COOKIE_NAME].value}"
+
+
+def make_rules(count: int) -> None:
+    """Put as many rules in force for each tenant, and no others. None suppresses an alert of the benchmarks."""
+    from django.utils import timezone
+
+    from alerts.models import SuppressionRule
+    from devices.models import Tenant
+
+    now = timezone.now()
+    SuppressionRule.objects.all().delete()
+    SuppressionRule.objects.bulk_create(
+        SuppressionRule(
+            tenant=tenant, title=f"scan of host {number}", title_match="contains", source=f"192.168.{number}.0/24",
+            worst_severity="critical", reason="", created_at=now, created_by_id=0, ends_at=now + timedelta(days=1),
+        )
+        for tenant in Tenant.objects.all()
+        for number in range(count)
+    )  # fmt: skip
 
 
 def truncate() -> None:

@@ -67,6 +67,22 @@ def flood_vs_copy() -> list[float]:
     return against_copy(lambda run: events.floods(2000, 20, run), TENANTS[:1])
 
 
+def rules100_vs_none() -> list[float]:
+    """In turn with as many rules in force as a tenant may have, none of which suppresses an alert, and with none."""
+    keys, ratios = environment.make_keys(), []
+    with environment.serving() as server, environment.pages(server, TENANTS):
+        rate(server, keys, events.batches(1000, 100, 0))
+        for run in range(RUNS):
+            rates = {}
+            for rules in (0, 100):
+                environment.truncate()
+                environment.make_rules(rules)
+                rates[rules] = rate(server, keys, events.batches(2000, 100, 1 + 2 * run + (rules > 0)))
+            say(f"{rates[100]:9,.0f} events/s   without rules {rates[0]:9,.0f} events/s")
+            ratios.append(rates[100] / rates[0])
+    return ratios
+
+
 def batch500_vs_plain() -> list[float]:
     keys, ratios = environment.make_keys(), []
     with environment.serving() as server, environment.serving_plain() as plain:
