@@ -11,6 +11,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesCheckboxFilter
 
+from alerts import admin_suppression  # noqa: F401  registers its page
 from alerts.models import AlertGroup, GroupChange, SecurityAlert, Severity, Status
 from tenants.admin.bounded import BoundedAdmin, IdFilter, ReceivedFilter
 from tenants.admin.display import badge, exact, related
@@ -32,18 +33,25 @@ STATUS_COLOURS = {
 }
 
 
-class GroupFilter(IdFilter):
-    """The alerts of one group."""
-
-    title = "group"
-    parameter_name = "group"
+class IndexedFilter(IdFilter):
+    """The alerts of one row, which an index finds."""
 
     def id_range(self, rows: QuerySet, end: int) -> tuple[int, int]:
         """From the first to the last, however far back."""
         if not self.value():
             return 0, end
-        ids = rows.filter(group_id=self.row_id).aggregate(first=Min("pk"), last=Max("pk"))
+        ids = rows.filter(**{f"{self.parameter_name}_id": self.row_id}).aggregate(first=Min("pk"), last=Max("pk"))
         return ids["first"] or 0, (ids["last"] or 0) + 1
+
+
+class GroupFilter(IndexedFilter):
+    title = "group"
+    parameter_name = "group"
+
+
+class SuppressedByFilter(IndexedFilter):
+    title = "suppressed by"
+    parameter_name = "suppressed_by"
 
 
 class Described(BoundedAdmin):
@@ -145,11 +153,12 @@ class SecurityAlertAdmin(Described):
         ("device", RelatedFilter),
         ("received_at", ReceivedFilter),
         GroupFilter,
+        SuppressedByFilter,
     )
     fields = (
         "title",
         ("severity_label", "status_label"),
-        "group_link",
+        ("group_link", "suppressed_by_link"),
         ("tenant_link", "device_link"),
         ("source", "destination"),
         "description",
@@ -171,6 +180,10 @@ class SecurityAlertAdmin(Described):
     @admin.display(description="group")
     def group_link(self, alert: SecurityAlert) -> SafeString:
         return related(alert, "group")
+
+    @admin.display(description="suppressed by")
+    def suppressed_by_link(self, alert: SecurityAlert) -> SafeString | str:
+        return related(alert, "suppressed_by") if alert.is_suppressed else "nothing"
 
     @admin.display(description="source address")
     def source(self, alert: SecurityAlert) -> str | None:

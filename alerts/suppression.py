@@ -45,5 +45,15 @@ def severities_of(rule: SuppressionRule) -> list[str]:
     return Severity.values[: 1 + Severity.values.index(rule.worst_severity)]
 
 
+def in_words(rule: SuppressionRule) -> str:
+    """What `rule` suppresses, such as "“Port scan” from 10.0.0.0/8, up to medium"."""
+    contains = "contains " if rule.is_contained else ""
+    words = [f"{contains}“{rule.title}”" if rule.title else "any title"]
+    words += [f"from {rule.source}"] if rule.source else []
+    words += [f"to {rule.destination}"] if rule.destination else []
+    words += [f"by the device {rule.device.name if rule.device else rule.device_id}"] if rule.device_id else []
+    return f"{' '.join(words)}, up to {rule.worst_severity}"
+
+
 def _within(address: str | None, network: Any) -> bool:
     return not network or (address is not None and ip_address(address) in ip_network(network))

@@ -81,6 +81,7 @@ UNFOLD = {
                 "items": [
                     entry("Alert groups", "notification_important", "alerts.alertgroup"),
                     entry("Alerts", "fact_check", "alerts.securityalert"),
+                    entry("Suppressions", "notifications_off", "alerts.suppressionrule"),
                 ],
             },
             {

@@ -11,11 +11,11 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from alerts.models import AlertGroup, SecurityAlert, Status
+from alerts.models import AlertGroup, SecurityAlert, Status, SuppressionRule
 from devices.models import Device, DeviceKey
 from tenants.models import Tenant
 from tests.support.admin_pages import list_of, page_of, rows_shown
-from tests.support.alert_rows import set_status
+from tests.support.alert_rows import set_status, suppression_rule
 
 pytestmark = pytest.mark.django_db
 
@@ -23,7 +23,8 @@ PLAINTEXT = re.compile(r"dvc_[\w-]{43}")
 HOSTILE = {"message": "</pre><script>alert('x')</script>", "city": "Zürich"}
 LISTS = [
     "tenants_tenant", "devices_device", "devices_devicekey", "devices_provisioningkey", "alerts_securityalert",
-    "alerts_alertgroup", "ingest_ingestevent", "ingest_ingestbatch", "auth_user", "auth_group",
+    "alerts_alertgroup", "alerts_suppressionrule", "ingest_ingestevent", "ingest_ingestbatch", "auth_user",
+    "auth_group",
 ]  # fmt: skip
 
 
@@ -239,6 +240,26 @@ def test_alerts_and_groups_can_be_found_by_title_address_severity_and_status(adm
     for query in ({"group__status__exact": "closed"}, {"group": found.group.pk}):
         assert rows_shown(admin_client.get(list_of(SecurityAlert), query)) == [found.pk]
     assert rows_shown(admin_client.get(list_of(AlertGroup), {"status__exact": "closed"})) == [found.group.pk]
+
+
+def test_the_page_of_a_rule_says_what_it_suppresses_and_leads_to_it(admin_client, make_alert, device_key):
+    device = device_key.device
+    old = make_alert()
+    for _ in range(2):
+        make_alert()
+    now = timezone.now()
+    rule = suppression_rule(
+        device.tenant, now, title="Scan", title_match="contains", source="10.0.0.0/8", device=device
+    )
+    ended = suppression_rule(device.tenant, now - timedelta(days=2))
+    SecurityAlert.objects.filter(pk=old.pk).update(suppressed_by=rule)
+    page = admin_client.get(page_of(rule))
+    assert f"contains “Scan” from 10.0.0.0/8 by the device {device.name}, up to high" in page.text
+    assert rows_shown(admin_client.get(re.search(r'href="([^"]+\?suppressed_by=\d+)"', page.text)[1])) == [old.pk]
+    assert page_of(rule) in admin_client.get(page_of(old)).text
+    assert rows_shown(admin_client.get(list_of(SuppressionRule), {"state": "ended"})) == [ended.pk]
+    assert rows_shown(admin_client.get(list_of(SuppressionRule), {"state": "in_force"})) == [rule.pk]
+    assert admin_client.post(page_of(rule), {"reason": "x"}).status_code == 403
 
 
 def test_the_page_of_a_group_leads_to_its_alerts_however_old(admin_client, make_alert, monkeypatch):

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import StringIO
 from urllib.parse import urlsplit
 
@@ -89,7 +89,8 @@ def test_a_forgotten_filter_changes_nothing_of_other_tenants(model, ours, theirs
     with nothing_changes(theirs), acting_as(ours.user):
         field = "tenant" if model is not DeviceKey else "device"
         assert model.objects.update(**{field: getattr(ours, field)}) == 1
-        assert model.objects.filter(pk=theirs.rows[model].pk)._raw_delete("default") == 0
+        with suppress(ProgrammingError), transaction.atomic():  # people may delete no rule at all
+            assert model.objects.filter(pk=theirs.rows[model].pk)._raw_delete("default") == 0
 
 
 @servers_only
