@@ -31,6 +31,22 @@ def represent(alert: SecurityAlert | NewAlert) -> dict[str, object]:
     }
 
 
+def represent_evidence(alert: SecurityAlert) -> dict[str, object]:
+    """`alert` as it was sent, as JSON-ready values, for lists beside its group; its device must be loaded."""
+    return {
+        "id": alert.pk,
+        "timestamp": alert.timestamp.isoformat(),
+        "received_at": alert.received_at.isoformat(),
+        "title": alert.title,
+        "severity": alert.severity,
+        "source_ip": alert.source_ip,
+        "destination_ip": alert.destination_ip,
+        "description": alert.description,
+        "device": {"id": alert.device_id, "name": alert.device.name},
+        "suppressed_by": alert.suppressed_by_id,
+    }
+
+
 def represent_group(group: AlertGroup) -> dict[str, object]:
     """`group` as JSON-ready values. Read it with `AlertGroup.objects.represented()`."""
     return {

@@ -73,6 +73,10 @@ def test_a_rule_tells_what_it_has_suppressed(ours, client, monkeypatch):
         [listed] = client.get(ADDRESS).json()["results"]
         last = alerts[count - 1].received_at.isoformat()
         assert listed["suppressed"] == {"alerts": 2, "is_exact": exact, "last_at": last}
+    listed = client.get(f"{ADDRESS}/{made.pk}/alerts?limit=2").json()
+    assert [each["id"] for each in listed["results"]] == [alerts[2].pk, alerts[1].pk]
+    assert listed["results"][0]["suppressed_by"] == made.pk
+    assert [each["id"] for each in client.get(listed["next"]).json()["results"]] == [alerts[0].pk]
 
 
 @pytest.mark.parametrize(
@@ -104,17 +108,26 @@ def test_the_device_of_another_tenant_is_unknown(client):
     assert_problem(post(client, rule(device=theirs.device.pk)), 400, "invalid_request")
     assert_problem(post(client, rule(tenant="theirs")), 400, "invalid_request")
     assert_problem(post(client, {}, f"/{theirs.rule.pk}/end"), 404, "not_found")
+    assert_problem(client.get(f"{ADDRESS}/{theirs.rule.pk}/alerts"), 404, "not_found")
     assert SuppressionRule.objects.get().ended_by_name == ""
 
 
 def test_the_same_rule_is_made_once_and_a_tenant_has_not_too_many(ours, client, monkeypatch):
-    assert post(client, rule()).status_code == 201
-    assert_problem(post(client, rule(reason="Again")), 409, "already_suppressed")
+    first = rule()
+    assert post(client, first).status_code == 201
+    assert_problem(post(client, first | {"reason": "Again"}), 409, "already_suppressed")
     monkeypatch.setattr(suppression, "MAX_RULES", 2)
     assert post(client, rule(title="Disk full")).status_code == 201
     assert_problem(post(client, rule(title="Fan failed")), 409, "too_many_rules")
     SuppressionRule.objects.filter(title="Port scan").update(ends_at=timezone.now())
     assert post(client, rule()).status_code == 201
+
+
+def test_a_rule_is_renewed_by_one_that_ends_later(client):
+    end = timezone.now() + timedelta(days=1)
+    assert post(client, rule(ends_at=end.isoformat())).status_code == 201
+    assert_problem(post(client, rule(ends_at=end.isoformat())), 409, "already_suppressed")
+    assert post(client, rule(ends_at=(end + timedelta(days=1)).isoformat())).status_code == 201
 
 
 def test_viewers_see_rules_and_change_none(ours, client):

@@ -9,9 +9,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from alerts.api.filters import GroupFilter
-from alerts.api.pagination import next_address, page_of
+from alerts.api.pagination import next_address, page_by_id, page_of
 from alerts.models import AlertGroup, GroupChange, SecurityAlert, Status
-from alerts.representation import represent_group
+from alerts.representation import represent_evidence, represent_group
 from tenants.api import PersonView
 from tenants.models import Membership, Role
 
@@ -96,15 +96,7 @@ class RowsOfGroupView(PersonView):
 
     def get(self, request: Request, pk: int) -> Response:
         get_object_or_404(AlertGroup.objects.for_user(request.user), pk=pk)
-        below, limit = page_of(request)
-        rows = list(self.rows().filter(group=pk, pk__lt=below).order_by("-pk")[: limit + 1])
-        page = rows[:limit]
-        return Response(
-            {
-                "results": [self.represent(row) for row in page],
-                "next": next_address(request, page[-1].pk if len(rows) > limit else None),
-            }
-        )
+        return Response(page_by_id(request, self.rows().filter(group=pk), self.represent))
 
     def rows(self) -> QuerySet:
         raise NotImplementedError
@@ -120,18 +112,7 @@ class GroupAlertsView(RowsOfGroupView):
         return SecurityAlert.objects.select_related("device")
 
     def represent(self, row: SecurityAlert) -> dict[str, object]:
-        return {
-            "id": row.pk,
-            "timestamp": row.timestamp.isoformat(),
-            "received_at": row.received_at.isoformat(),
-            "title": row.title,
-            "severity": row.severity,
-            "source_ip": row.source_ip,
-            "destination_ip": row.destination_ip,
-            "description": row.description,
-            "device": {"id": row.device_id, "name": row.device.name},
-            "suppressed_by": row.suppressed_by_id,
-        }
+        return represent_evidence(row)
 
 
 class GroupChangesView(RowsOfGroupView):

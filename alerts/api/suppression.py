@@ -13,9 +13,10 @@ from rest_framework.response import Response
 
 from alerts.api.filters import INT64_MAX, NetworkField
 from alerts.api.groups import represented
-from alerts.api.pagination import next_address, page_of
+from alerts.api.pagination import page_by_id
 from alerts.models import SecurityAlert, Severity, SuppressionRule
 from alerts.order import take_turn
+from alerts.representation import represent_evidence
 from alerts.suppression import condition_of
 from common.id_order import RECEIVED_SLACK, first_id, next_id
 from common.problems import Conflict
@@ -72,23 +73,24 @@ class SuppressionListView(PersonView):
 
     def get(self, request: Request) -> Response:
         state = validated(SuppressionFilterSerializer, request.query_params)["state"]
-        below, limit = page_of(request)
         now = timezone.now()
-        rules = SuppressionRule.objects.for_user(request.user).select_related("tenant", "device").filter(pk__lt=below)
+        rules = SuppressionRule.objects.for_user(request.user).select_related("tenant", "device")
         rules = rules.in_force(now) if state == "in_force" else rules.filter(ends_at__lte=now)
-        found = list(rules.order_by("-pk")[: limit + 1])
-        page = found[:limit]
-        following = next_address(request, page[-1].pk if len(found) > limit else None)
-        return Response({"results": [represent(rule) for rule in page], "next": following, "now": now.isoformat()})
+        return Response(page_by_id(request, rules, represent) | {"now": now.isoformat()})
 
     def post(self, request: Request) -> Response:
-        """Make a rule. Raises Conflict if the tenant has one with the same conditions, or too many."""
+        """Make a rule. Raises Conflict if the tenant has one that does the same and ends no earlier, or too many.
+
+        One that ends later is how a rule is renewed: the first goes on counting until it ends.
+        """
         given = validated(SuppressionSerializer, request.data)
         rule = rule_of(given, request.user)
         take_turn()  # of two requests at the same time, the second finds the rule of the first
         in_force = SuppressionRule.objects.in_force(rule.created_at).filter(tenant=rule.tenant)
-        if same := in_force.filter(**conditions_in(rule)).first():
-            raise Conflict("already_suppressed", f"A rule of {same.created_by_name} has the same conditions.")
+        if same := in_force.filter(**conditions_in(rule), ends_at__gte=rule.ends_at).first():
+            raise Conflict(
+                "already_suppressed", f"A rule of {same.created_by_name} does the same, and ends no earlier."
+            )
         if in_force.count() >= MAX_RULES:
             raise Conflict("too_many_rules", f"The tenant has {MAX_RULES} rules in force. End one first.")
         rule.save()
@@ -116,6 +118,15 @@ class SuppressionPreviewView(PersonView):
                 "examples": [{"group": each, "alerts": examples[each["id"]]} for each in represented(list(examples))],
             }
         )
+
+
+class SuppressedAlertsView(PersonView):
+    """What a rule has suppressed, the newest first."""
+
+    def get(self, request: Request, pk: int) -> Response:
+        get_object_or_404(SuppressionRule.objects.for_user(request.user), pk=pk)
+        alerts = SecurityAlert.objects.filter(suppressed_by=pk).select_related("device")
+        return Response(page_by_id(request, alerts, represent_evidence))
 
 
 class SuppressionEndView(PersonView):

@@ -7,7 +7,12 @@ from alerts.api.groups import GroupAlertsView, GroupChangesView, GroupListView, 
 from alerts.api.me import MeView
 from alerts.api.saved_filters import SavedFilterListView, SavedFilterView
 from alerts.api.summary import GroupSummaryView
-from alerts.api.suppression import SuppressionEndView, SuppressionListView, SuppressionPreviewView
+from alerts.api.suppression import (
+    SuppressedAlertsView,
+    SuppressionEndView,
+    SuppressionListView,
+    SuppressionPreviewView,
+)
 from alerts.api.triage import TriageView, UndoView
 
 urlpatterns = [
@@ -22,6 +27,7 @@ urlpatterns = [
     path("undo", UndoView.as_view()),
     path("suppressions", SuppressionListView.as_view()),
     path("suppressions/preview", SuppressionPreviewView.as_view()),
+    path("suppressions/<int:pk>/alerts", SuppressedAlertsView.as_view()),
     path("suppressions/<int:pk>/end", SuppressionEndView.as_view()),
     path("filters", SavedFilterListView.as_view()),
     path("filters/<int:pk>", SavedFilterView.as_view()),

@@ -17,6 +17,7 @@ from alerts.api.saved_filters import SavedFilterListView, SavedFilterSerializer,
 from alerts.api.summary import GroupSummaryView
 from alerts.api.suppression import (
     ConditionsSerializer,
+    SuppressedAlertsView,
     SuppressionEndView,
     SuppressionFilterSerializer,
     SuppressionListView,
@@ -103,6 +104,10 @@ describe(
     SuppressionPreviewView, "post", "previewSuppression", "What a rule would have suppressed of the last day's alerts",
     {200: shapes.SuppressionPreviewSerializer} | BAD_BODY | FORBIDDEN,
     request={"application/json": ConditionsSerializer},
+)  # fmt: skip
+describe(
+    SuppressedAlertsView, "get", "listSuppressedAlerts", "List what a rule has suppressed, the newest first",
+    {200: shapes.AlertPageSerializer} | BAD_QUERY | UNKNOWN, parameters=[PageSerializer],
 )  # fmt: skip
 describe(
     SuppressionEndView, "post", "endSuppression", "End a rule now",
