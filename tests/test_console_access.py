@@ -2,9 +2,11 @@
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from django.utils import timezone
 from playwright.sync_api import Page, expect
 
 from alerts.models import AlertGroup, Disposition, Status
+from tests.support.alert_rows import suppression_rule
 from tests.support.browser import DESK, PHONE, expect_titles, open_console, row, rows
 from tests.support.events import alert
 
@@ -18,11 +20,12 @@ def assert_accessible(page: Page) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [DESK, PHONE], ids=["desk", "phone"])
-def test_axe_finds_nothing(server, key, analyst, open_page, viewport, scheme):
+def test_axe_finds_nothing(server, key, tenant, analyst, open_page, viewport, scheme):
     severities = ("critical", "high", "medium", "low", "info")
     addresses = {"source_ip": "10.0.0.1", "destination_ip": "2001:db8::1"}
     server.post(key, [alert(f"{each} one", severity=each, description="Text.", **addresses) for each in severities])
     AlertGroup.objects.filter(title="low one").update(status=Status.ACKNOWLEDGED, acknowledged_count=0, count=1200)
+    suppression_rule(tenant, timezone.now(), title="low one")
     page = open_page(viewport, color_scheme=scheme)
     page.goto(server.url)
     assert_accessible(page)  # the login
@@ -38,17 +41,23 @@ def test_axe_finds_nothing(server, key, analyst, open_page, viewport, scheme):
     expect(page.locator("#detail .records")).not_to_have_count(0)
     expect(page.locator("#detail")).to_contain_text("high one")
     assert_accessible(page)
-    for pressed in "cen?":
+    for pressed in "cens?":
         page.keyboard.press(pressed)
         expect(page.locator("dialog[open]")).to_be_visible()
         assert_accessible(page)
         page.keyboard.press("Escape")
     page.keyboard.press("Escape")
     page.keyboard.press("Escape")
-    page.get_by_role("button", name="Filters").click()
-    expect(page.locator("#filter-panel")).to_be_visible()
-    assert_accessible(page)
-    page.keyboard.press("Escape")
+    for name, panel, words in (
+        ("Filters", "filter-panel", "Assignee"),
+        ("Saved", "view-panel", "Nothing saved yet"),
+        ("Suppressions", "rules-panel", "Scanner of ours"),
+    ):
+        page.get_by_role("button", name=name).click()
+        expect(page.locator(f"#{panel}")).to_be_visible()
+        expect(page.locator(f"#{panel}")).to_contain_text(words)
+        assert_accessible(page)
+        page.keyboard.press("Escape")
     page.get_by_label("Search titles").fill("nothing is called this")
     expect(page.locator("#list .empty")).to_be_visible()
     assert_accessible(page)

@@ -46,6 +46,5 @@ def suppression_rule(tenant: Tenant, now: datetime, **fields) -> SuppressionRule
     """A rule that is in force for a day from `now` on."""
     maker = {} if "created_by" in fields else {"created_by_id": 0}
     given = {"reason": "Scanner of ours", "worst_severity": "high", "created_by_name": "erin"} | maker
-    return SuppressionRule.objects.create(
-        tenant=tenant, created_at=now, ends_at=now + timedelta(days=1), **(given | fields)
-    )
+    given |= {"created_at": now, "ends_at": now + timedelta(days=1)}
+    return SuppressionRule.objects.create(tenant=tenant, **(given | fields))

@@ -119,6 +119,15 @@ def expect_titles(page: Page, *expected: str) -> None:
     expect(page.locator("#groups .row-name")).to_have_text(list(expected))
 
 
+def expect_fits(page: Page) -> None:
+    """Neither the page nor what is open above it is wider than the screen."""
+    boxes = page.evaluate(
+        """[document.documentElement, ...document.querySelectorAll("dialog[open], :popover-open")]
+           .map(({scrollWidth, clientWidth}) => scrollWidth - clientWidth)"""
+    )
+    assert not any(excess > 0 for excess in boxes), boxes
+
+
 def focus(page: Page, title: str) -> None:
     row(page, title).focus()
 

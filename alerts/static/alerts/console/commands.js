@@ -28,6 +28,8 @@ const COMMANDS = {
   assign: ({ triage }, groups) => triage.assign(groups),
   mine: ({ triage, people }, groups) => triage.assignTo(groups, people),
   note: ({ triage }, groups) => triage.note(groups),
+  suppress: ({ suppress, toasts }, groups) =>
+    groups.length === 1 ? suppress.group(groups[0]) : toasts.show("Suppress the alerts of one group at a time."),
 };
 
 function run(name, parts, groups = subjects(parts)) {
@@ -102,6 +104,7 @@ function addKeysThatChange(parts) {
   add("m", "mine", "Assign to me");
   add("n", "note", "Add a note");
   add("r", "reopen", "Reopen: new again");
+  add("s", "suppress", "Suppress such alerts");
   keys.add({ key: "u", words: "Undo", section: "Triage", run: () => triage.undo() });
 }
 

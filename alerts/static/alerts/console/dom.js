@@ -1,5 +1,7 @@
 // Elements without markup: everything that is given as text becomes a text node.
 
+import { ago, exact } from "./time.js";
+
 /** `element("p", {class: "muted", hidden: true}, "text", child)`; handlers are given as `onclick` and so on. */
 export function element(name, properties = {}, ...children) {
   const made = document.createElement(name);
@@ -15,6 +17,12 @@ export function element(name, properties = {}, ...children) {
 /** A button with words on it. */
 export function button(words, onclick, properties = {}) {
   return element("button", { type: "button", class: "button", onclick, ...properties }, words);
+}
+
+/** "5 min ago", with the exact time for those who point at it. */
+export function age(iso) {
+  const date = new Date(iso);
+  return element("time", { datetime: iso, title: exact(date) }, ago(date));
 }
 
 export const byId = (id) => document.getElementById(id);

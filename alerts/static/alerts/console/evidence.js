@@ -6,8 +6,9 @@
 //   .update(before, group)   the group has changed: newer alerts and changes are loaded
 
 import { isAborted } from "./api.js";
-import { button, element } from "./dom.js";
-import { ago, exact, span } from "./time.js";
+import { age, button, element } from "./dom.js";
+import { Paged, section } from "./paged.js";
+import { exact, span } from "./time.js";
 import { counted, DISPOSITIONS, route, STATUSES, state } from "./words.js";
 
 const CLOCK_TOLERANCE = 2 * 60_000; // milliseconds
@@ -15,7 +16,7 @@ const CLOCK_TOLERANCE = 2 * 60_000; // milliseconds
 export class Evidence {
   constructor({ api, full, signal, openGroup }) {
     const path = `groups/${full.id}`;
-    this.alerts = new Paged("Alerts as they were sent", api, `${path}/alerts`, signal, alertItem);
+    this.alerts = new Paged("Alerts as they were sent", api, `${path}/alerts`, signal, (alert) => alertItem(alert));
     this.history = new Paged("History", api, `${path}/changes`, signal, changeItem);
     this.around = new Around(api, this.alerts, signal);
     this.element = element(
@@ -34,63 +35,6 @@ export class Evidence {
   update(before, group) {
     if (group.version !== before.version) this.history.load();
     if (group.last_alert_id !== before.last_alert_id) this.alerts.offerNewer(group.count - before.count);
-  }
-}
-
-/** A section whose items come page by page from the API. */
-class Paged {
-  #api;
-  #path;
-  #signal;
-  #item;
-  #next = null;
-  #newer = 0;
-  #list = element("ol", { class: "records" });
-  #more = button("Show more", () => this.#load(this.#next), { hidden: true });
-  #offer = button("", () => this.load(), { class: "button button-quiet", hidden: true });
-  #problem = element("p", { class: "field-error", hidden: true });
-  first = null; // the newest item
-  onload = () => {};
-
-  constructor(title, api, path, signal, item) {
-    this.#api = api;
-    this.#path = path;
-    this.#signal = signal;
-    this.#item = item;
-    this.element = section(title, this.#offer, this.#list, this.#problem, this.#more);
-  }
-
-  /** Loads the newest page, in place of everything. */
-  load() {
-    this.#newer = 0;
-    this.#offer.hidden = true;
-    return this.#load(null);
-  }
-
-  // Loading by itself would move what is being read.
-  offerNewer(count) {
-    this.#newer += count;
-    this.#offer.textContent = `Show ${counted(this.#newer, "newer alert")}`;
-    this.#offer.hidden = this.#newer <= 0;
-  }
-
-  async #load(query) {
-    try {
-      const answer = await this.#api.get(this.#path, query ?? {}, { signal: this.#signal });
-      const items = answer.results.map(this.#item);
-      if (query) this.#list.append(...items);
-      else this.#list.replaceChildren(...items);
-      if (!query) this.first = answer.results[0] ?? null;
-      this.#next = answer.next && new URL(answer.next, location.href).searchParams;
-      this.#more.hidden = !answer.next;
-      this.#problem.hidden = true;
-      this.element.hidden = this.#list.childElementCount === 0;
-      this.onload();
-    } catch (error) {
-      if (isAborted(error)) return;
-      this.#problem.textContent = error.message;
-      this.#problem.hidden = false;
-    }
   }
 }
 
@@ -124,10 +68,6 @@ class Around {
   }
 }
 
-function section(title, ...children) {
-  return element("section", { class: "section" }, element("h3", {}, title), ...children);
-}
-
 function groupList(title, groups, openGroup) {
   const list = element("ul", { class: "records" }, ...groups.map((group) => groupItem(group, openGroup)));
   const made = section(title, list);
@@ -146,7 +86,8 @@ function groupItem(group, openGroup) {
   );
 }
 
-function alertItem(alert) {
+/** An alert as it was sent; `titled` with its title, where it is not among others of the same. */
+export function alertItem(alert, { titled = false } = {}) {
   const words = [alert.device.name, route(alert), alert.suppressed_by ? "suppressed" : "", skew(alert)];
   return element(
     "li",
@@ -158,6 +99,7 @@ function alertItem(alert) {
       ` ${exact(new Date(alert.received_at))} · `,
       age(alert.received_at),
     ),
+    titled ? element("p", { dir: "auto" }, alert.title) : null,
     element("p", { class: "muted", dir: "auto" }, words.filter(Boolean).join(" · ")),
     alert.description ? element("p", { class: "as-sent", dir: "auto" }, alert.description) : null,
   );
@@ -192,9 +134,4 @@ function changeInWords({ field, before, after }) {
   const name = (value) => STATUSES[value] ?? DISPOSITIONS[value] ?? (value || "none");
   if (field === "note") return "noted";
   return `${field}: ${name(before)} → ${name(after)}`.toLowerCase();
-}
-
-function age(iso) {
-  const date = new Date(iso);
-  return element("time", { datetime: iso, title: exact(date) }, ago(date));
 }

@@ -15,9 +15,11 @@ import { GroupList } from "./list.js";
 import { Order } from "./order.js";
 import { Overview } from "./overview.js";
 import { People } from "./people.js";
+import { Rules } from "./rules.js";
 import { Selection } from "./selection.js";
 import { GroupSocket } from "./socket.js";
 import { GroupStore } from "./store.js";
+import { Suppress } from "./suppress.js";
 import { Toasts } from "./toasts.js";
 import { Toolbar } from "./toolbar.js";
 import { Triage } from "./triage.js";
@@ -50,6 +52,7 @@ const triage = new Triage({
   toasts,
   dialogs: { close: byId("close"), assign: byId("assign"), note: byId("note"), stale: byId("stale") },
 });
+const suppress = new Suppress({ api, people, toasts, triage, dialog: byId("suppress") });
 const detail = new Detail({
   api,
   store,
@@ -85,8 +88,33 @@ const frame = new Frame({
 
 new Overview({ counts, filters, place: byId("overview"), toggle: byId("show-overview") });
 new Views({ api, filters, toasts, place: byId("view-panel") });
+new Rules({
+  api,
+  people,
+  toasts,
+  suppress,
+  place: byId("rules-panel"),
+  number: byId("rules-number"),
+  notice: byId("ending"),
+});
 const toolbar = new Toolbar({ filters, counts, people, store, place: byId("toolbar") });
-listenToAnalyst({ keys, list, order, frame, toolbar, store, selection, detail, triage, people, filters, feed, socket });
+listenToAnalyst({
+  keys,
+  list,
+  order,
+  frame,
+  toolbar,
+  toasts,
+  store,
+  selection,
+  detail,
+  triage,
+  suppress,
+  people,
+  filters,
+  feed,
+  socket,
+});
 
 counts.refresh();
 detail.followAddress();

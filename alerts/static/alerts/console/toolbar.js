@@ -35,6 +35,7 @@ export class Toolbar {
     this.#search = place.querySelector("[type=search]");
     this.#panel = place.querySelector("#filter-panel");
     this.#listen(place);
+    new ResizeObserver(() => this.#measure()).observe(place);
     filters.addEventListener("change", () => this.#show());
     counts.addEventListener("change", () => this.#showCounts());
     this.#show();
@@ -59,6 +60,11 @@ export class Toolbar {
       this.#adoptPanel();
     });
     this.#panel.addEventListener("change", () => this.#panel.requestSubmit());
+  }
+
+  // What sticks below it has to know how many lines it takes.
+  #measure() {
+    document.documentElement.style.setProperty("--toolbar-measured", `${this.#parts.place.offsetHeight}px`);
   }
 
   #adoptPanel() {
@@ -123,7 +129,7 @@ export class Toolbar {
     place.querySelector(".filter-chips").replaceChildren(...chips);
     const others =
       chips.length > 0 ? new Set([...filters.query.keys()].filter((name) => !BUTTONS.includes(name))).size : 0;
-    place.querySelector(".filter-number").textContent = others > 0 ? others : "";
+    place.querySelector(".more-filters .number").textContent = others > 0 ? others : "";
   }
 
   #chip(name, value) {

@@ -1,7 +1,7 @@
 // What the analyst does about groups. Nothing is shown as done before the server says so: until then the rows are busy.
 //
 // new Triage({api, feed, people, toasts, dialogs})   `dialogs` = {close, assign, note, stale}, elements
-//   .setStatus(groups, status), .close(groups), .assign(groups), .assignTo(groups, person or null), .note(groups)
+//   .setStatus(groups, status), .close(groups), .closeAs(groups, disposition, note), .assign(groups), .assignTo(groups, person or null), .note(groups)
 //   .undo()
 //   .isBusy(id)
 //   dispatches "busy" (detail: ids that are busy, or are no longer) and "done" (detail: {changed}), after the feed has
@@ -41,10 +41,13 @@ export class Triage extends EventTarget {
     this.#introduce(dialogs.close, allowed);
     const answer = await ask(dialogs.close);
     if (!answer) return;
-    const disposition = answer.get("disposition");
+    await this.closeAs(allowed, answer.get("disposition"), answer.get("note"));
+  }
+
+  closeAs(groups, disposition, note) {
     const change = { status: "closed", disposition };
-    if (answer.get("note").trim()) change.note = answer.get("note");
-    await this.#apply(allowed, change, `Closed as ${DISPOSITIONS[disposition].toLowerCase()}`);
+    if (note.trim()) change.note = note;
+    return this.#apply(groups, change, `Closed as ${DISPOSITIONS[disposition].toLowerCase()}`);
   }
 
   async assign(groups) {
