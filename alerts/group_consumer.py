@@ -25,8 +25,8 @@ class GroupConsumer(LiveSocket):
     """Sends `{"type": "groups", "revision": …, "groups": […]}`; the numbers are revisions.
 
     After what was missed comes `{"type": "caught_up", "revision", "groups", "alerts", "worst"}`, which counts it:
-    alerts are those after `?alert=ID`. Instead of more than MAX_MISSED_GROUPS groups, or if `since` is from the future,
-    comes `{"type": "reset", "revision"}`.
+    alerts are those after `?alert=ID`. Instead of more than MAX_MISSED_GROUPS groups, or if the client has a revision
+    that the database does not have, comes `{"type": "reset", "revision"}`.
     """
 
     def parse(self, query: dict[str, list[str]]) -> None:
@@ -42,14 +42,17 @@ class GroupConsumer(LiveSocket):
     async def begin(self) -> None:
         missed = await self.user_sockets.run(missed_after, self.user, self.last, self.last_alert_id)
         if self.is_from_future or missed.groups > MAX_MISSED_GROUPS:
-            self.last = await self.user_sockets.run(newest_revision, self.user)
-            return await self.send_frame(type="reset", revision=self.last)
+            return await self.start_anew(await self.user_sockets.run(newest_revision, self.user))
         await self.catch_up()
         return await self.send_frame(type="caught_up", revision=self.last, **missed._asdict())
 
     async def catch_up(self) -> None:
         while changes := await self.user_sockets.run(changes_after, self.user, self.last):
             await self.pass_on(frames_of(changes))
+
+    async def start_anew(self, newest: int) -> None:
+        await super().start_anew(newest)
+        await self.send_frame(type="reset", revision=newest)
 
     async def send_frame(self, **content: object) -> None:
         await self.send_text(msgspec.json.encode(content).decode())

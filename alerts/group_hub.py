@@ -29,7 +29,7 @@ class GroupHub(BaseHub):
         self._hint = asyncio.Event()
         self._reading: asyncio.Task[None] | None = None
 
-    def _newest(self) -> int:
+    def newest(self) -> int:
         return AlertGroup.objects.newest_revision()
 
     def _take(self, message: dict[str, Any]) -> None:
@@ -42,7 +42,7 @@ class GroupHub(BaseHub):
             await self._hint.wait()
             self._hint.clear()
             try:
-                await self._catch_up()
+                await self._go_on()
             except Exception as error:  # noqa: BLE001  whatever it is, the next attempt may succeed
                 not_reading.write("Changed groups can't be read: %r", error)
                 self._hint.set()

@@ -59,6 +59,10 @@ class BaseHub:
             self._task = None
             self._last = UNKNOWN
 
+    def start_anew(self, newest: int) -> None:
+        """Deliver what comes after `newest`, although it has numbers that were delivered before."""
+        self._last = min(self._last, newest)
+
     async def _listen(self) -> None:
         layer = cast("BaseChannelLayer", get_channel_layer())  # settings always have one
         while True:
@@ -72,7 +76,7 @@ class BaseHub:
         channel = await layer.new_channel()
         try:
             await layer.group_add(GROUP, channel)
-            await self._begin()
+            await self._go_on()
             while True:
                 self._take(await layer.receive(channel))
         finally:
@@ -80,9 +84,9 @@ class BaseHub:
             with contextlib.suppress(Exception):
                 await layer.group_discard(GROUP, channel)
 
-    async def _begin(self) -> None:
-        """Catch up with what was stored before we subscribed."""
-        newest = await run_query(self._newest)
+    async def _go_on(self) -> None:
+        """Deliver what was stored meanwhile, or tell the listeners to catch up."""
+        newest = await run_query(self.newest)
         if self._last == UNKNOWN or newest < self._last:  # the first time, or the database was restored
             self._last = newest
             for listener in self._listeners:
@@ -90,8 +94,8 @@ class BaseHub:
         else:
             await self._catch_up()
 
-    def _newest(self) -> int:
-        """The highest number in the database."""
+    def newest(self) -> int:
+        """The highest number in the database, of all tenants."""
         raise NotImplementedError
 
     def _take(self, message: dict[str, Any]) -> None:
@@ -119,7 +123,7 @@ class Hub(BaseHub):
         self._early: dict[int, list[Frame]] = {}  # messages waiting for their predecessor, by first id
         self._waiting: asyncio.Task[None] | None = None
 
-    def _newest(self) -> int:
+    def newest(self) -> int:
         return SecurityAlert.objects.newest_id()
 
     def _take(self, message: dict[str, Any]) -> None:

@@ -119,12 +119,12 @@ class LiveSocket(AsyncWebsocketConsumer):
                         self.has_asked = False
                         await self.answer()
                     case None:
-                        await self.catch_up()
+                        await self.go_on()
                     case frames:
                         await self.pass_on(frames)
                 if self.is_behind and self.inbox.empty():
                     self.is_behind = False
-                    await self.catch_up()
+                    await self.go_on()
         except ConnectionResetError:
             pass
         except (DatabaseError, InterfaceError) as error:
@@ -181,9 +181,25 @@ class LiveSocket(AsyncWebsocketConsumer):
         """Send what the client missed before it connected."""
         await self.catch_up()
 
+    async def go_on(self) -> None:
+        """Catch up, or start anew if the database no longer has `last`: it was restored, or a replica took over.
+
+        Of all tenants, because `last` may be the number of another tenant's row.
+        """
+        newest = await self.user_sockets.run(self.hub().newest)
+        if newest < self.last:
+            await self.start_anew(newest)
+        else:
+            await self.catch_up()
+
     async def catch_up(self) -> None:
         """Send everything after `last`, from the database."""
         raise NotImplementedError
+
+    async def start_anew(self, newest: int) -> None:
+        """Go on after `newest`, although the client may not have what is before it."""
+        self.last = newest
+        self.hub().start_anew(newest)
 
     async def pass_on(self, frames: Delivery) -> None:
         for number, text in frames:
@@ -197,7 +213,7 @@ class LiveSocket(AsyncWebsocketConsumer):
         if code := await self.refusal():
             return await self.end(code)
         self.is_checked = True
-        await self.catch_up()
+        await self.go_on()
         await self.send_text('{"type":"pong"}')
 
     async def refusal(self) -> int | None:

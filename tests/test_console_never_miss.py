@@ -6,6 +6,7 @@ import signal
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.support.alert_rows import Backup
 from tests.support.browser import Uplink, expect_live, expect_titles, flood, focus, open_console, row, rows
 from tests.support.events import alert, log
 
@@ -178,3 +179,21 @@ def test_what_is_in_use_makes_no_room_and_what_does_is_counted(server, key, anal
     page.evaluate("window.scrollTo(0, document.documentElement.scrollHeight)")
     expect(row(page, "selected one")).to_be_visible()
     expect(left).not_to_have_text(gone)
+
+
+def test_a_page_shows_what_a_restored_database_has(server, key, analyst, page):
+    for title in ("first", "second"):
+        server.post(key, [alert(title)])
+    backup = Backup()
+    open_console(page, server.url)
+    server.post(key, [alert("lost"), alert("first"), alert("first")])
+    expect_titles(page, "first", "lost", "second")
+    focus(page, "first")
+    page.keyboard.press("Enter")
+    expect(page.locator("#detail .facts")).to_contain_text("3 alerts")
+    backup.restore()
+    server.post(key, [alert("after")])
+    expect(page.locator("#came")).to_contain_text("the database was restored")
+    expect_titles(page, "after", "second", "first")
+    expect(row(page, "first").locator(".count")).to_have_text("")
+    expect(page.locator("#detail .facts")).to_contain_text("1 alert")

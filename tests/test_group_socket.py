@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from alerts.models import AlertGroup
 from alerts.order import next_revisions
 from tenants.models import Membership, Role
-from tests.support.alert_rows import alert_row
+from tests.support.alert_rows import Backup, alert_row
 from tests.support.events import alert
 from tests.support.live import HTTP, Server
 from tests.support.servers import servers_only
@@ -170,6 +170,25 @@ def test_a_revision_from_the_future_makes_the_client_load_again(server, key, ten
         assert frame(socket) == {"type": "reset", "revision": newest()}
         send(server, key, [alert("after")])
         assert [group["title"] for group in groups(socket)] == ["after"]
+
+
+@pytest.mark.parametrize("found_by", ["a ping", "an alert"])
+def test_an_open_socket_starts_anew_after_the_database_was_restored(server, key, tenant, open_socket, found_by):
+    send(server, key, [alert("before")])
+    backup = Backup()
+    socket = open_socket(tenant)
+    for number in range(3):
+        send(server, key, [alert(f"lost {number}")])
+        groups(socket)
+    backup.restore()
+    if found_by == "an alert":
+        send(server, key, [alert("after")])
+    else:
+        socket.send('{"type":"ping"}')
+    assert frame(socket) == {"type": "reset", "revision": newest()}
+    ping(socket) if found_by == "an alert" else frame(socket)
+    send(server, key, [alert("later")])
+    assert [group["title"] for group in groups(socket)] == ["later"]
 
 
 @pytest.mark.parametrize("query", ["?since=x", "?since=-1", "?since=", "?since=1&alert=x", "?since=" + "9" * 20])

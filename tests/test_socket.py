@@ -30,6 +30,7 @@ from devices.models import DeviceKey
 from ingest.checking import check_batch
 from ingest.storing.store import store_batches
 from tenants.models import Tenant
+from tests.support.alert_rows import Backup
 from tests.support.events import alert, log
 from tests.support.servers import servers_only
 from tests.support.sockets import ping, receive
@@ -147,6 +148,21 @@ def test_an_id_from_the_future_hides_nothing(server, key, tenant, log_in):
     with server.socket(log_in(tenant), query=f"?since={2**63}") as socket:
         server.post(key, [alert("new")])
         assert receive(socket, 1)[0]["title"] == "new"
+
+
+def test_an_open_socket_goes_on_after_the_database_was_restored(server, key, tenant, log_in):
+    server.post(key, [alert("before")])
+    backup = Backup()
+    with server.socket(log_in(tenant)) as socket:
+        for number in range(5):
+            server.post(key, [alert(f"lost {number}")])
+        receive(socket, 5)
+        time.sleep(0.5)  # a broadcast may still be on its way although its alert was read from the database
+        backup.restore()
+        ping(socket)
+        for number in range(3):
+            server.post(key, [alert(f"after {number}")])
+        assert [data["title"] for data in receive(socket, 3)] == ["after 0", "after 1", "after 2"]
 
 
 def test_a_repeated_batch_is_broadcast_once(server, key, tenant, log_in):

@@ -1,9 +1,11 @@
-"""Alerts written straight into the database, each with its group, changes of groups, and suppression rules."""
+"""Alerts written straight into the database, each with its group, changes of groups, suppression rules, and
+a restored database."""
 
 from datetime import datetime, timedelta
 from uuid import uuid4
 
 from django.contrib.auth.models import User
+from django.db import connection
 from django.db.models import QuerySet
 
 from alerts.fingerprint import fingerprint
@@ -40,6 +42,24 @@ def set_status(groups: QuerySet[AlertGroup], status: Status) -> None:
     user = User.objects.filter(username="triager").first() or User.objects.create_superuser("triager")
     disposition = "benign" if status == Status.CLOSED else None
     triage(user, uuid4(), {group.pk: group.version for group in groups}, Wish(status, disposition))
+
+
+class Backup:
+    """The alerts and their groups as they are now."""
+
+    def __init__(self) -> None:
+        self.rows = {model: list(model.objects.all()) for model in (AlertGroup, SecurityAlert)}
+
+    def restore(self) -> None:
+        """Nobody remembers what came later: neither the rows nor, on PostgreSQL, the sequences."""
+        for model, rows in self.rows.items():
+            model.objects.all().delete()
+            model.objects.bulk_create(rows)
+        if connection.vendor == "postgresql":  # SQLite counts on from the rows
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT setval('alert_groups_revision_seq', max(revision)) FROM alert_groups")
+                for table in ("alert_groups", "security_alerts"):
+                    cursor.execute(f"SELECT setval('{table}_id_seq', max(id)) FROM {table}")
 
 
 def suppression_rule(tenant: Tenant, now: datetime, **fields) -> SuppressionRule:

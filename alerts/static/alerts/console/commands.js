@@ -163,7 +163,7 @@ function listenToChanges({ list, order, detail, triage, selection, feed, filters
     order.settle(changed.map(({ id }) => id).filter((id) => order.arrived.has(id))); // what was undone is back at once
   });
   socket.addEventListener("groups", ({ detail: groups }) => detail.receive(groups));
-  feed.addEventListener("loaded", () => detail.reload());
+  feed.addEventListener("loaded", ({ detail: { anew } }) => detail.reload({ anew }));
   filters.addEventListener("change", () => {
     selection.clear();
     list.toTop();

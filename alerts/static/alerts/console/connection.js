@@ -24,7 +24,7 @@ export class Connection {
     socket.addEventListener("state", ({ detail }) => this.#show(detail));
     socket.addEventListener("caughtup", ({ detail }) => this.#tellWhatCame(detail));
     socket.addEventListener("reset", () =>
-      this.#tell("More changed while this page was away than can be counted, so everything was loaded again."),
+      this.#tell("This page missed too much to count it, or the database was restored. Everything was loaded again."),
     );
     socket.addEventListener("refused", () => this.#findReason());
     socket.addEventListener("sessionended", () => this.#stop(notices.ended));

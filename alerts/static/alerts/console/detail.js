@@ -70,7 +70,8 @@ export class Detail extends EventTarget {
     this.#evidence.update(before, group);
   }
 
-  async reload() {
+  async reload({ anew }) {
+    if (anew) this.#newest = null;
     if (this.id !== null) await this.#load();
   }
 

@@ -10,7 +10,8 @@
 //   .isStray(id)       whether the group is only here because it is, or was, in use
 //   .status            {loading, hasMore, problem, left, outside}; `left` counts the groups that made room, `outside`
 //                      those that are new and critical and do not pass the filters
-//   dispatches "status" when that changed, and "loaded" after everything was loaded again
+//   dispatches "status" when that changed, and "loaded" (detail: {anew}) after the groups were loaded; `anew` if what
+//     the page had before may be wrong
 
 import { isAborted, Problem } from "./api.js";
 import { matcher } from "./match.js";
@@ -122,15 +123,17 @@ export class Feed extends EventTarget {
     this.#say({ loading: true, problem: "" });
     try {
       const [urgent, latest] = await Promise.all([this.#urgent(signal), this.#latest(signal)]);
-      if (this.#isStale) this.#forget([...urgent.groups, ...latest.groups]);
-      this.#add([...urgent.groups.filter(this.#matches), ...latest.groups]);
+      // The database may have been restored, and have older states than the page.
+      const anew = this.#isStale;
+      if (anew) this.#forget([...urgent.groups, ...latest.groups]);
+      this.#add([...urgent.groups.filter(this.#matches), ...latest.groups], { anew });
       this.#outside.clear();
       for (const group of urgent.groups) this.#noteUrgent(group);
       this.#next = latest.next;
       this.#say({ loading: false, hasMore: this.#next !== null, ...this.#numbers });
-      if (this.#isStale) this.#parts.socket.start(Math.min(urgent.revision, latest.revision), this.#lastAlert());
+      if (anew) this.#parts.socket.start(Math.min(urgent.revision, latest.revision), this.#lastAlert());
       this.#isStale = false;
-      this.dispatchEvent(new Event("loaded"));
+      this.dispatchEvent(new CustomEvent("loaded", { detail: { anew } }));
     } catch (error) {
       if (isAborted(error)) return;
       this.#say({ loading: false, hasMore: false, problem: error.message });
@@ -165,13 +168,13 @@ export class Feed extends EventTarget {
     return found;
   }
 
-  #add(groups) {
+  #add(groups, options) {
     const ids = groups.map((group) => group.id);
     for (const id of ids) {
       this.#left.delete(id);
       this.#strays.delete(id);
     }
-    this.#parts.store.put(groups);
+    this.#parts.store.put(groups, options);
     this.#parts.order.settle(ids);
   }
 

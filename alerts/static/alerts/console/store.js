@@ -2,7 +2,7 @@
 //
 // new GroupStore()
 //   .get(id), .has(id), .size, .values()
-//   .put(groups)    keeps each whose revision is newer than the one it has
+//   .put(groups, {anew})    keeps each whose revision is newer than the one it has; with `anew`, each
 //   .remove(ids)
 //   .counts         {severity: {critical: 3, …}, status: {new: 7, …}, urgent: 2}; kept up to date, read only
 //   dispatches "change" (detail: [{id, before, after}]) once for each call that changed something;
@@ -34,11 +34,11 @@ export class GroupStore extends EventTarget {
     return this.#groups.values();
   }
 
-  put(groups) {
+  put(groups, { anew = false } = {}) {
     const changes = [];
     for (const after of groups) {
       const before = this.#groups.get(after.id);
-      if (before && before.revision >= after.revision) continue;
+      if (before && before.revision >= after.revision && !anew) continue;
       this.#groups.set(after.id, after);
       changes.push({ id: after.id, before, after });
     }
