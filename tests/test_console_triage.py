@@ -146,6 +146,10 @@ def test_a_slow_answer_about_a_group_does_not_hide_what_was_done_meanwhile(conso
     held = []
     console.route(f"**/api/v1/groups/{group('first').pk}", lambda route: held.append((route, route.fetch())))
     row(console, "first").click()
+    for _ in range(200):
+        console.wait_for_timeout(50)
+        if held:
+            break
     state = console.locator(".detail-state")
     expect(state).to_contain_text("New")
     console.locator("#detail").get_by_role("button", name="Acknowledge").click()

@@ -1,5 +1,5 @@
 // What keys, clicks and buttons do, and on which groups: those that are selected; if none is, the one that is opened
-// and has the focus; else the one with the focus in the list.
+// and has the focus; else the one with the focus in the list, or those below the heading with the focus.
 
 import { byId } from "./dom.js";
 
@@ -13,11 +13,15 @@ export function listenToAnalyst(parts) {
 }
 
 /** The groups that a command is about, as they are shown now. */
-function subjects({ list, store, selection, detail }) {
+function subjects({ list, order, store, selection, detail }) {
   if (selection.size > 0) return selection.ids.map((id) => store.get(id)).filter(Boolean);
   const isInDetail = detail.id !== null && detail.place.contains(document.activeElement);
-  const group = isInDetail || !list.hasFocus ? detail.group : store.get(list.focusedId);
-  return group ? [group] : [];
+  if (!isInDetail && list.hasFocus)
+    return order
+      .groupsOf(list.focusedId)
+      .map((id) => store.get(id))
+      .filter(Boolean);
+  return detail.group ? [detail.group] : [];
 }
 
 const COMMANDS = {
@@ -36,12 +40,25 @@ function run(name, parts, groups = subjects(parts)) {
   if (groups.length > 0) COMMANDS[name](parts, groups);
 }
 
-function listenToList({ list, selection, detail }) {
-  list.addEventListener("open", ({ detail: { id } }) => detail.open(id));
+function listenToList(parts) {
+  const { list, selection } = parts;
+  list.addEventListener("open", ({ detail: { id } }) => open(parts, id));
   list.addEventListener("toggle", ({ detail: { id, range } }) => {
     if (range && selection.anchor !== null) selection.extend(list.between(selection.anchor, id));
-    else selection.toggle(id);
+    else select(parts, id);
   });
+}
+
+function open({ order, detail }, id, options) {
+  if (order.heading(id)) order.toggle(id);
+  else detail.open(id, options);
+}
+
+function select({ order, selection }, id) {
+  if (!order.heading(id)) return selection.toggle(id);
+  const ids = order.groupsOf(id);
+  if (ids.every((each) => selection.has(each))) selection.drop(ids);
+  else selection.extend(ids);
 }
 
 function addKeys(parts) {
@@ -56,41 +73,48 @@ function addKeys(parts) {
 const inRow = (event) => event.target.closest(".row") !== null;
 
 function addKeysThatMove(parts) {
-  const { keys, list, detail, frame, toolbar } = parts;
+  const { keys, list, frame, toolbar } = parts;
   const add = (action) => keys.add({ section: "Move", ...action });
   const step = (by) => (event) => !(event.key.startsWith("Arrow") && !inRow(event)) && move(parts, by, event.shiftKey);
-  const open = (event) => {
+  const openFocused = (event) => {
     if ((event.key === "Enter" && !inRow(event)) || list.focusedId === null) return false;
-    detail.open(list.focusedId, { takeFocus: true });
+    open(parts, list.focusedId, { takeFocus: true });
   };
   add({ key: ["j", "ArrowDown"], also: ["J"], words: "Next group; with Shift, select both", run: step(1) });
   add({ key: ["k", "ArrowUp"], also: ["K"], words: "Previous group; with Shift, select both", run: step(-1) });
-  add({ key: ["o", "Enter"], words: "Open the group", run: open });
+  add({ key: ["o", "Enter"], words: "Open the group; fold or unfold", run: openFocused });
   add({ key: ".", words: "Show what is new, at the top", run: () => frame.showWaiting() });
   add({ key: "/", words: "Search", run: () => toolbar.focusSearch() });
   add({ key: "Escape", words: "Close the group; clear the selection", run: () => leave(parts) });
 }
 
-function move({ list, selection, detail }, by, selects) {
+function move(parts, by, selects) {
+  const { list, order, selection, detail } = parts;
   const from = list.focusedId;
   const inDetail = detail.id !== null && detail.place.contains(document.activeElement);
   const id = list.step(list.hasFocus || detail.id !== null ? by : 0);
-  if (selects && !selection.has(from)) selection.toggle(from);
-  if (selects) selection.extend([id]);
-  if (detail.id !== null) detail.open(id, { takeFocus: inDetail });
+  if (selects && from !== null && !order.groupsOf(from).every((each) => selection.has(each))) select(parts, from);
+  if (selects) selection.extend(order.groupsOf(id));
+  if (detail.id !== null && !order.heading(id)) detail.open(id, { takeFocus: inDetail });
 }
 
-function addKeysThatSelect({ keys, list, selection }) {
+function addKeysThatSelect(parts) {
+  const { keys, list, order, selection } = parts;
   const toggle = (event) => {
     if ((event.key === " " && !inRow(event)) || list.focusedId === null) return false;
-    selection.toggle(list.focusedId);
+    select(parts, list.focusedId);
   };
   const extend = () => {
     if (selection.anchor === null) return false;
     selection.extend(list.between(selection.anchor, list.focusedId));
   };
   keys.add({ key: ["x", " "], words: "Select or unselect", section: "Select", run: toggle });
-  keys.add({ key: "*", words: "Select all that are loaded", section: "Select", run: () => selection.extend(list.ids) });
+  keys.add({
+    key: "*",
+    words: "Select all that are loaded",
+    section: "Select",
+    run: () => selection.extend(order.ids),
+  });
   keys.add({ key: "X", words: "Select all from the last one to here", section: "Select", run: extend });
 }
 
@@ -132,11 +156,11 @@ function listenToButtons(parts) {
 }
 
 function listenToBar(bar, parts) {
-  const { selection, list } = parts;
+  const { selection, order } = parts;
   bar.addEventListener("click", (event) => {
     const name = event.target.closest("[data-command]")?.dataset.command;
     if (name === "none") selection.clear();
-    else if (name === "all") selection.extend(list.ids);
+    else if (name === "all") selection.extend(order.ids);
     else if (name) run(name, parts);
   });
   selection.addEventListener("change", () => {

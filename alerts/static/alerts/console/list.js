@@ -1,18 +1,18 @@
-// The list: a window on the ordered groups. Only the rows near the screen are in the document; each is kept for as long
+// The list: a window on the ordered groups, and on the headings between them if they are folded. Only the rows near the screen are in the document; each is kept for as long
 // as it is near or has the focus. Everything that changed is drawn together, at most once a frame.
 //
-// new GroupList({grid, template, store, order, selection, stateOf})
+// new GroupList({grid, template, store, order, selection, stateOf})   `order` is the fold
 //   `stateOf(id)` → {open, busy, stray, fresh}: what the row shows besides its group
 //   .redraw(ids?)          these rows (or all) have to be filled again
-//   .focusedId             the group with the focus, or with the one stop of the tab key
+//   .focusedId             the group or heading with the focus, or with the one stop of the tab key
 //   .hasFocus, .isShown(id), .isAtTop
 //   .focus(id), .step(±1), .toTop()
-//   .ids, .between(one, other)   in the order of the list
+//   .between(one, other)   the groups, in the order of the list
 //   .release()             what waits takes its place; the view stays with the row that is being read
 //   dispatches "focuschange" (detail: {id}), "open" (detail: {id}), "toggle" (detail: {id, range}),
 //   "settle" when the reader no longer works in the list, "nearend" when older groups may be wanted, "drawn"
 
-import { createRow, fillAge, fillRow, fillState } from "./row.js";
+import { createRow, fillAge, fillHeading, fillRow, fillState, idOf } from "./row.js";
 
 const OVERSCAN = 8; // rows
 const NEAR_END = 30; // rows
@@ -45,6 +45,7 @@ export class GroupList extends EventTarget {
     window.addEventListener("scroll", () => this.#schedule(), { passive: true });
     this.#listenToReader();
     parts.store.addEventListener("change", ({ detail: changes }) => this.redraw(changes.map(({ id }) => id)));
+    parts.order.addEventListener("change", () => this.redraw());
     parts.selection.addEventListener("change", ({ detail: ids }) => this.redraw(ids));
   }
 
@@ -63,7 +64,7 @@ export class GroupList extends EventTarget {
   }
 
   updateAges() {
-    for (const [id, row] of this.#rows) fillAge(row, this.#parts.store.get(id));
+    for (const [id, row] of this.#rows) if (this.#parts.store.has(id)) fillAge(row, this.#parts.store.get(id));
   }
 
   focus(id) {
@@ -84,17 +85,12 @@ export class GroupList extends EventTarget {
     return this.focusedId;
   }
 
-  get ids() {
-    const { order } = this.#parts;
-    return Array.from({ length: order.length }, (_, index) => order.at(index));
-  }
-
   /** The ids from `one` to `other`, both included. */
   between(one, other) {
     const { order } = this.#parts;
     const [first, last] = [order.indexOf(one), order.indexOf(other)].sort((a, b) => a - b);
-    if (first < 0) return [other];
-    return Array.from({ length: last - first + 1 }, (_, offset) => order.at(first + offset));
+    if (first < 0) return order.groupsOf(other);
+    return Array.from({ length: last - first + 1 }, (_, offset) => order.groupsOf(order.at(first + offset))).flat();
   }
 
   release() {
@@ -131,7 +127,7 @@ export class GroupList extends EventTarget {
   }
 
   #onFocus(row) {
-    const id = Number(row.dataset.id);
+    const id = idOf(row);
     const last = this.focusedId;
     this.focusedId = id;
     this.#parts.order.held = true;
@@ -142,7 +138,7 @@ export class GroupList extends EventTarget {
   #onClick(event) {
     const row = event.target.closest(".row");
     if (!row || !getSelection().isCollapsed) return;
-    const id = Number(row.dataset.id);
+    const id = idOf(row);
     row.focus({ preventScroll: true });
     const selects = event.target.closest(".row-check") || event.shiftKey || event.ctrlKey || event.metaKey;
     const detail = { id, range: event.shiftKey };
@@ -271,9 +267,12 @@ export class GroupList extends EventTarget {
     const row = this.#rows.get(id) ?? createRow(this.#parts.template);
     const isNew = !this.#rows.has(id);
     if (isNew) this.#rows.set(id, row);
-    const state = { ...this.#parts.stateOf(id), index, selected: this.#parts.selection.has(id) };
-    state.focused = id === this.focusedId;
-    if (isNew || this.#allDirty || this.#dirty.has(id)) fillRow(row, this.#parts.store.get(id), state);
+    const { order, selection, store, stateOf } = this.#parts;
+    const heading = order.heading(id);
+    const selected = order.groupsOf(id).every((each) => selection.has(each));
+    const state = { ...stateOf(id), index, selected, focused: id === this.focusedId };
+    if (heading) fillHeading(row, id, heading, state);
+    else if (isNew || this.#allDirty || this.#dirty.has(id)) fillRow(row, store.get(id), state);
     else if (row.dataset.index !== String(index) || state.focused !== (row.tabIndex === 0)) fillState(row, state);
     row.dataset.index = index;
     const top = `${index * this.#rowHeight}px`;

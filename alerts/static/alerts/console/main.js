@@ -9,6 +9,7 @@ import { Detail } from "./detail.js";
 import { byId } from "./dom.js";
 import { Feed } from "./feed.js";
 import { Filters } from "./filters.js";
+import { Fold } from "./fold.js";
 import { Frame } from "./frame.js";
 import { Keys } from "./keys.js";
 import { GroupList } from "./list.js";
@@ -39,6 +40,7 @@ const people = await People.load(api);
 const filters = new Filters();
 const store = new GroupStore();
 const order = new Order(store);
+const fold = new Fold({ order, store, select: byId("fold") });
 const selection = new Selection();
 const counts = new Counts({ api, filters, store });
 const keys = new Keys(byId("keys"));
@@ -65,7 +67,7 @@ const list = new GroupList({
   grid: byId("groups"),
   template: byId("row-template"),
   store,
-  order,
+  order: fold,
   selection,
   stateOf: (id) => ({
     open: detail.id === id,
@@ -77,7 +79,7 @@ const list = new GroupList({
 const frame = new Frame({
   list,
   detail,
-  order,
+  order: fold,
   store,
   feed,
   filters,
@@ -101,7 +103,7 @@ const toolbar = new Toolbar({ filters, counts, people, store, place: byId("toolb
 listenToAnalyst({
   keys,
   list,
-  order,
+  order: fold,
   frame,
   toolbar,
   toasts,

@@ -4,6 +4,7 @@
 //
 // new Order(store)   follows the store
 //   .length, .at(index) → id, .indexOf(id) → index or -1, or -1 while it waits for its first place
+//   .version           another number after each change of it
 //   .held              set by the list; true: changes wait
 //   .arrived, .moved   sets of the ids that wait: without a place as yet, and for a new place
 //   .settle(ids?)      gives them (all that wait, or those of `ids`) the place that they deserve
@@ -14,6 +15,7 @@ export class Order {
   #store;
   #places = new Map(); // id → {urgent, alert, id}
   #sorted = []; // places
+  version = 0;
   held = false;
   arrived = new Set();
   moved = new Set();
@@ -59,6 +61,7 @@ export class Order {
     this.arrived.delete(place.id);
     this.moved.delete(place.id);
     if (last && compare(last, place) === 0) return;
+    this.version += 1;
     if (last) this.#sorted.splice(this.#search(last), 1);
     this.#places.set(place.id, place);
     this.#sorted.splice(this.#search(place), 0, place);
@@ -66,6 +69,7 @@ export class Order {
 
   #remove(ids) {
     if (ids.length === 0) return;
+    this.version += 1;
     for (const id of ids) {
       this.#places.delete(id);
       this.arrived.delete(id);

@@ -1,7 +1,7 @@
 // One group as a row of the grid. A device can send any text: it goes into text nodes, never into markup.
 
 import { ago, exact, now } from "./time.js";
-import { brief, DISPOSITIONS, route, STATUSES } from "./words.js";
+import { brief, counted, DISPOSITIONS, route, SEVERITIES, STATUSES } from "./words.js";
 
 /** Creates a row from the page's template. */
 export function createRow(template) {
@@ -28,6 +28,33 @@ export function fillRow(row, group, state) {
   write(row, ".row-assignee", group.assignee?.name);
   fillState(row, state);
   fillAge(row, group);
+}
+
+/** Shows the heading of folded groups in `row`: their worst severity, how many they are, the last one's age. */
+export function fillHeading(row, id, { words, groups, isOpen }, state) {
+  row.dataset.id = id;
+  row.dataset.severity = SEVERITIES.find((severity) => groups.some((group) => group.severity === severity));
+  row.classList.add("heading");
+  row.classList.toggle("is-folded", !isOpen);
+  const last = groups.reduce((one, other) => (other.last_alert_id > one.last_alert_id ? other : one));
+  const fresh = groups.filter(({ status }) => status === "new").length;
+  write(row, ".chip", row.dataset.severity);
+  write(row, ".row-name", words);
+  write(row, ".row-previous", isOpen ? "" : "folded");
+  write(row, ".row-route", counted(groups.length, "group"));
+  write(row, ".row-tenant", "");
+  write(row, ".count", `×${brief(groups.reduce((sum, { count }) => sum + count, 0))}`);
+  write(row, ".since", "");
+  write(row, ".status", fresh > 0 ? `${brief(fresh)} new` : "");
+  write(row, ".verdict", "");
+  write(row, ".row-assignee", "");
+  fillState(row, state);
+  fillAge(row, last);
+}
+
+/** The id of a group, a number; or of a heading, a string. */
+export function idOf(row) {
+  return row.classList.contains("heading") ? row.dataset.id : Number(row.dataset.id);
 }
 
 export function fillState(row, { index, selected, open, focused, busy, stray, fresh }) {
