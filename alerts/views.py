@@ -23,6 +23,7 @@ def live_alerts(request: HttpRequest) -> HttpResponse:
         "severities": list(reversed(Severity)),  # the worst first
         "statuses": list(Status),
         "dispositions": list(Disposition),
+        "alarms": [("sound", "Sound"), ("notification", "Desktop notification, while you look elsewhere")],
         "tenants": tenants,
         "may_manage_members": Tenant.objects.for_admin(request.user).exists(),
         "may_triage": Tenant.objects.for_analyst(request.user).exists(),

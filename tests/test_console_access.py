@@ -52,12 +52,20 @@ def test_axe_finds_nothing(server, key, tenant, analyst, open_page, viewport, sc
         ("Filters", "filter-panel", "Assignee"),
         ("Saved", "view-panel", "Nothing saved yet"),
         ("Suppressions", "rules-panel", "Scanner of ours"),
+        ("Alarm", "alarm-panel", "Sound"),
     ):
         page.get_by_role("button", name=name).click()
         expect(page.locator(f"#{panel}")).to_be_visible()
         expect(page.locator(f"#{panel}")).to_contain_text(words)
         assert_accessible(page)
         page.keyboard.press("Escape")
+    page.get_by_label("Fold by").select_option("source")
+    expect(row(page, "10.0.0.1")).to_contain_text("5 groups")
+    assert_accessible(page)
+    page.keyboard.press("w")
+    expect(page.locator("#wall")).to_be_visible()
+    assert_accessible(page)
+    page.get_by_role("button", name="Leave").click()
     page.get_by_label("Search titles").fill("nothing is called this")
     expect(page.locator("#list .empty")).to_be_visible()
     assert_accessible(page)

@@ -1,6 +1,7 @@
 // Puts the console together. Each module says at its top what it does and what it dispatches; they know each other only
 // through what they are given here.
 
+import { Alarm } from "./alarm.js";
 import { Api } from "./api.js";
 import { listenToAnalyst } from "./commands.js";
 import { Connection } from "./connection.js";
@@ -25,6 +26,7 @@ import { Toasts } from "./toasts.js";
 import { Toolbar } from "./toolbar.js";
 import { Triage } from "./triage.js";
 import { Views } from "./views.js";
+import { Wall } from "./wall.js";
 
 const page = byId("console");
 const api = new Api(document.querySelector("[name=csrfmiddlewaretoken]").value);
@@ -88,6 +90,15 @@ const frame = new Frame({
   announcer: byId("announcer"),
 });
 
+new Alarm({
+  socket,
+  feed,
+  store,
+  panel: byId("alarm-panel"),
+  badge: byId("alarm-badge"),
+  open: (id) => detail.open(id, { takeFocus: true }),
+});
+new Wall({ counts, keys, place: byId("wall"), toggle: byId("show-wall") });
 new Overview({ counts, filters, place: byId("overview"), toggle: byId("show-overview") });
 new Views({ api, filters, toasts, place: byId("view-panel") });
 new Rules({
