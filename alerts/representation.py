@@ -76,7 +76,7 @@ def represent_group(group: AlertGroup) -> dict[str, object]:
 
 def _since_acknowledged(group: AlertGroup) -> int | None:
     """How many alerts came since. Alerts may have made it new again, and leave `acknowledged_count` as it was."""
-    if group.status == Status.NEW or group.acknowledged_count is None:
+    if group.status in (Status.NEW, Status.CLOSED) or group.acknowledged_count is None:
         return None
     return group.count - group.acknowledged_count
 

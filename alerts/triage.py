@@ -107,8 +107,9 @@ class Operation:
         ]  # fmt: skip
         if not changes:
             return
-        if any(change.field == Field.STATUS for change in changes):
-            self._note_status(group)
+        for change in changes:
+            if change.field == Field.STATUS:
+                self._note_status(group, change.before)
         group.version += 1
         self._groups.append(group)
         self._changes += changes
@@ -129,12 +130,19 @@ class Operation:
             yield Field.NOTE, "", wish.note
         group.status, group.disposition = status, disposition
 
-    def _note_status(self, group: AlertGroup) -> None:
+    def _note_status(self, group: AlertGroup, before: str) -> None:
         group.status_changed_at, group.status_changed_by = self.now, self.user.get_username()
         if group.status == Status.NEW:
             group.acknowledged_count = None
-        else:
+        elif not self._keeps_count(group, before):
             group.acknowledged_count = group.count
+
+    def _keeps_count(self, group: AlertGroup, before: str) -> bool:
+        """Whether alerts go on being counted from the last acknowledgement. A closed group may be restored."""
+        if group.acknowledged_count is None or before == Status.NEW:
+            return False
+        starts_work = (before, group.status) == (Status.ACKNOWLEDGED, Status.IN_PROGRESS)
+        return starts_work or group.status == Status.CLOSED or self.undoes is not None
 
     def write(self) -> None:
         for group, revision in zip(self._groups, next_revisions(len(self._groups)), strict=True):
@@ -200,6 +208,8 @@ def undo(user: Any, operation: UUID, undoes: UUID) -> Outcome:
             if last[group.pk].operation != undoes:
                 if last[group.pk].undoes != undoes:  # else it is undone already
                     work.outcome.stale.append(group.pk)
+            elif wish.assignee and not may_have_back(wish.assignee, group, user):
+                work.refuse(group.pk, "not_assignable")
             elif reopens_beside_another(group, wish.status, open_ones):
                 work.refuse(group.pk, "newer_group_open")
             else:
@@ -223,6 +233,16 @@ def person_named(name: str, tenant_id: int) -> Person:
     with bypass_isolation():
         pk = users.first()
     return Person(pk, name) if pk else Person(None, "")
+
+
+def may_have_back(person: Person, group: AlertGroup, user: Any) -> bool:
+    """Whether an undo by `user` may assign `group` to `person` again: also to a superuser."""
+    if person.pk is None:
+        return True
+    with bypass_isolation():
+        if get_user_model().objects.filter(pk=person.pk, is_superuser=True, is_active=True).exists():
+            return True
+    return bool(assignable_tenants(person, [group], user))
 
 
 def last_changes(groups: list[AlertGroup]) -> dict[int, GroupChange]:

@@ -91,6 +91,23 @@ def test_an_acknowledged_group_says_how_many_came_since(side, client):
     assert client.get(address).json()["since_acknowledged"] is None
 
 
+def test_the_count_since_goes_on_until_the_group_is_new_again(side, client):
+    def change(**body) -> int | None:
+        [group] = done(triage(client, AlertGroup.objects.get(), **body))["changed"]
+        return group["since_acknowledged"]
+
+    address = f"/api/v1/groups/{side.alert.group_id}"
+    assert change(status="acknowledged") == 0
+    AlertGroup.objects.update(count=38)
+    assert change(status="in_progress") == 37
+    closing = str(uuid4())
+    assert change(operation=closing, **CLOSED) is None
+    done(post(client, "undo", operation=str(uuid4()), undoes=closing))
+    assert client.get(address).json()["since_acknowledged"] == 37
+    AlertGroup.objects.update(status=Status.NEW, count=40)  # as an alert after a silent day does
+    assert change(status="in_progress") == 0
+
+
 def test_many_groups_get_one_note_and_one_operation(side, client):
     groups = [side.alert.group, another_group(side), another_group(side, "third")]
     answer = done(triage(client, *groups, note="Same scanner."))
@@ -198,6 +215,30 @@ def test_what_was_done_is_undone_once(side, client):
     again = done(post(client, "undo", operation=str(uuid4()), undoes=operation))
     assert (again["changed"], again["stale"], again["refused"]) == ([], [], [])
     assert GroupChange.objects.count() == count
+
+
+@pytest.mark.parametrize("loss", ["role", "account"])
+def test_nobody_is_assigned_by_an_undo_who_may_no_longer_triage(side, client, loss):
+    user, _ = colleague(side)
+    done(triage(client, side.alert.group, assignee=user.pk))
+    taking = done(triage(client, AlertGroup.objects.get(), assignee=None))["operation"]
+    if loss == "role":
+        Membership.objects.filter(user=user).update(role=Role.VIEWER)
+    else:
+        User.objects.filter(pk=user.pk).update(is_active=False)
+    answer = done(post(client, "undo", operation=str(uuid4()), undoes=taking))
+    assert [refusal["code"] for refusal in answer["refused"]] == ["not_assignable"]
+    assert AlertGroup.objects.get().assignee is None
+
+
+def test_an_undo_gives_a_group_back_to_a_superuser(side, client):
+    root = User.objects.create_superuser("root")
+    own = Client()
+    own.force_login(root)
+    done(triage(own, side.alert.group, assignee=root.pk))
+    taking = done(triage(client, AlertGroup.objects.get(), assignee=side.user.pk))["operation"]
+    done(post(client, "undo", operation=str(uuid4()), undoes=taking))
+    assert AlertGroup.objects.get().assignee == root
 
 
 def test_what_others_changed_since_is_not_undone(side, client):

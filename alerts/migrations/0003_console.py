@@ -131,7 +131,8 @@ class Migration(migrations.Migration):
             model_name="alertgroup",
             name="acknowledged_count",
             field=models.PositiveBigIntegerField(
-                help_text="Its `count` when it was acknowledged last; null while it is new.", null=True
+                help_text="Its `count` when it was acknowledged last; of no meaning while it is new or closed.",
+                null=True,
             ),
         ),
         migrations.AddField(

@@ -114,7 +114,7 @@ class AlertGroup(TenantOwned):
         "alerts", help_text="That arrived and were not suppressed, including those deleted since."
     )
     acknowledged_count = models.PositiveBigIntegerField(
-        null=True, help_text="Its `count` when it was acknowledged last; null while it is new."
+        null=True, help_text="Its `count` when it was acknowledged last; of no meaning while it is new or closed."
     )
     suppressed_count = models.PositiveBigIntegerField(
         "suppressed alerts",
