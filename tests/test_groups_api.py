@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 import pytest
 from django.test import Client
 
+from alerts.api import summary
 from alerts.models import AlertGroup, GroupChange, Status
 from tenants.models import Membership, Role
 from tests.support.alert_rows import alert_row, set_status
@@ -193,9 +194,10 @@ def test_the_events_of_a_device_around_a_moment(ours, client):
 
 def test_a_summary_counts_what_passes_the_filter(ours, client):
     now = datetime.now(UTC)
+    ours.alert.delete()  # ids grow with time
+    group(ours, "disk", received_at=now - timedelta(days=3))
     for severity in ("critical", "low"):
         group(ours, severity, severity=severity, source_ip="192.0.2.7", received_at=now - timedelta(minutes=1))
-    group(ours, "disk", received_at=now - timedelta(days=3))
     answer = client.get("/api/v1/groups/summary").json()
     assert (answer["total"], answer["is_exact"]) == (3, True)
     assert answer["by_severity"] == {"critical": 1, "low": 2}
@@ -203,7 +205,34 @@ def test_a_summary_counts_what_passes_the_filter(ours, client):
     assert sum(bucket["critical"] for bucket in answer["timeline"]["buckets"]) == 1
     assert sum(bucket["low"] for bucket in answer["timeline"]["buckets"]) == 1  # not that of three days ago
     assert answer["top"]["sources"] == [{"value": "192.0.2.7", "count": 2}]
+    assert answer["top"]["devices"] == []  # it was in the disk, three days ago
+    answer = client.get("/api/v1/groups/summary", {"since": (now - timedelta(days=4)).isoformat()}).json()
     assert answer["top"]["devices"] == [{"id": ours.device.pk, "name": "ours-press", "count": 1}]
+
+
+def test_a_summary_is_about_the_time_of_the_filter(ours, client, monkeypatch):
+    now = datetime.now(UTC)
+    ours.alert.delete()  # ids grow with time
+    for days in (5, 3, 1):
+        group(ours, f"{days} days ago", source_ip=f"192.0.2.{days}", received_at=now - timedelta(days=days))
+    window = {"since": (now - timedelta(days=4)).isoformat(), "until": (now - timedelta(days=2)).isoformat()}
+    answer = client.get("/api/v1/groups/summary", window).json()
+    assert answer["top"]["sources"] == [{"value": "192.0.2.3", "count": 1}]
+    assert sum(bucket["low"] for bucket in answer["timeline"]["buckets"]) == 1
+    assert answer["timeline"]["buckets"][0]["start"] == window["since"]
+    assert answer["timeline"]["is_exact"]
+    monkeypatch.setattr(summary, "MAX_ALERTS", 1)
+    answer = client.get("/api/v1/groups/summary", {"since": (now - timedelta(days=9)).isoformat()}).json()
+    assert (answer["timeline"]["is_exact"], len(answer["top"]["sources"])) == (False, 1)
+
+
+@pytest.mark.parametrize("since", [None, "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+@pytest.mark.parametrize("until", [None, "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+def test_a_summary_of_any_time_is_answered(client, since, until):
+    given = {"since": since, "until": until}
+    answer = client.get("/api/v1/groups/summary", {name: value for name, value in given.items() if value})
+    assert answer.status_code == 200
+    assert len(answer.json()["timeline"]["buckets"]) <= 48
 
 
 def test_an_exported_title_is_no_formula(ours, client):

@@ -123,9 +123,12 @@ class BucketSerializer(serializers.Serializer):
 class TimelineSerializer(serializers.Serializer):
     bucket_seconds = serializers.IntegerField()
     buckets = BucketSerializer(many=True)
+    is_exact = serializers.BooleanField(help_text="False if there are more than the 20,000 newest alerts counted.")
 
 
 class TopAddressSerializer(serializers.Serializer):
+    """`count` is of alerts in the time of the filter."""
+
     value = serializers.CharField()
     count = serializers.IntegerField()
 
