@@ -11,7 +11,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import environment, fanout, find, memory, single, throughput
+from benchmarks import console, environment, fanout, find, memory, single, throughput
 
 BENCHMARKS: list[tuple[Callable[[], list[float]], str]] = [
     (throughput.batch500_vs_copy, "500 events a batch, 16 clients, against raw COPY on two connections"),
@@ -25,6 +25,10 @@ BENCHMARKS: list[tuple[Callable[[], list[float]], str]] = [
     (memory.memory_growth, "memory after 10 million events, against after 100 thousand"),
     (throughput.sqlite500_vs_raw, "SQLite, 500 events a batch, against raw executemany"),
     (fanout.fanout1000_p99_ms, "milliseconds from POST to the last of 1,000 pages, p99 of 100 alerts"),
+    (fanout.groups_fanout1000_p99_ms, "the same to the last of 1,000 consoles"),
+    (console.console_click_ms, "the console, 100,000 groups, 50 alerts/s: milliseconds of CPU for a click"),
+    (console.console_flush_ms, "the same: milliseconds of CPU for a frame of the socket"),
+    (console.console_heap_growth, "the same: the heap after ten minutes, against at the beginning"),
     (find.find_ms, "milliseconds of a search of a million groups, the median over all kinds"),
 ]
 RESULTS = Path(__file__).parent.parent / "build" / "bench.json"

@@ -1,8 +1,9 @@
 """Open sockets of analysts in a process of their own, with as little work for each frame as possible.
 
 Run as `python -m benchmarks.sockets PORT COOKIES`: COOKIES is a JSON array, with one socket for each. Prints a line
-when all are open. Given `KEY ALERTS` too, posts ALERTS alerts, each when the one before is answered, and prints a line
-of JSON instead: for each alert, the milliseconds from just before its POST until the last socket had it.
+when all are open. Given `KEY ALERTS ADDRESS` too, opens the sockets of that address, posts ALERTS alerts, each when the
+one before is answered, and prints a line of JSON instead: for each alert, the milliseconds from just before its POST
+until the last socket had it.
 """
 
 import asyncio
@@ -18,13 +19,14 @@ import uvloop
 
 SETTLE = 2.0  # seconds to finish the work that the handshakes left
 PING, TEXT = 9, 1
+ALERTS, GROUPS = "/api/ws/security", "/api/ws/groups"
 
 
 class Page(asyncio.Protocol):
     """A WebSocket that parses only the head of a frame (RFC 6455, section 5.2), and answers pings."""
 
-    def __init__(self, port: int, cookie: str, seen: Callable[[bytes], None]) -> None:
-        self.port, self.cookie, self.seen = port, cookie, seen
+    def __init__(self, port: int, address: str, cookie: str, seen: Callable[[bytes], None]) -> None:
+        self.port, self.address, self.cookie, self.seen = port, address, cookie, seen
         self.opened = asyncio.get_running_loop().create_future()
         self.buffer = b""
 
@@ -32,7 +34,7 @@ class Page(asyncio.Protocol):
         self.transport = transport
         key = base64.b64encode(os.urandom(16)).decode()
         transport.write(
-            f"GET /api/ws/security HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nOrigin: http://127.0.0.1:{self.port}\r\n"
+            f"GET {self.address} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nOrigin: http://127.0.0.1:{self.port}\r\n"
             f"Cookie: {self.cookie}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
         )
@@ -67,11 +69,13 @@ class Page(asyncio.Protocol):
         return frame
 
 
-async def open_pages(port: int, cookies: list[str], seen: Callable[[int], Callable[[bytes], None]]) -> None:
+async def open_pages(
+    port: int, cookies: list[str], seen: Callable[[int], Callable[[bytes], None]], address: str = ALERTS
+) -> None:
     loop = asyncio.get_running_loop()
     for first in range(0, len(cookies), 50):
         made = [
-            await loop.create_connection(lambda n=n, c=cookie: Page(port, c, seen(n)), "127.0.0.1", port)
+            await loop.create_connection(lambda n=n, c=cookie: Page(port, address, c, seen(n)), "127.0.0.1", port)
             for n, cookie in enumerate(cookies[first : first + 50], first)
         ]
         await asyncio.gather(*(page.opened for _, page in made))
@@ -83,20 +87,31 @@ async def listen(port: int, cookies: list[str]) -> None:
     await asyncio.Event().wait()
 
 
-async def burst(port: int, cookies: list[str], key: str, count: int) -> list[float]:
-    """The milliseconds of each alert. Each socket must get each alert once, in the order of ids."""
-    had, last_ids, arrived = [0] * count, [0] * len(cookies), [0.0] * count
-    received = [0] * len(cookies)
+async def burst(port: int, cookies: list[str], key: str, count: int, address: str) -> list[float]:
+    """The milliseconds of each alert. Each socket must get each alert once, in the order of ids.
+
+    A frame of groups has all that changed since the one before: each alert is the first of a group.
+    """
+    had, arrived = [0] * count, [0.0] * count
+    last, received = [0] * len(cookies), [0] * len(cookies)
+    name = b'"id":' if address == ALERTS else b'"revision":'
     finished = asyncio.get_running_loop().create_future()
 
     def seen(number: int) -> Callable[[bytes], None]:
         def take(payload: bytes) -> None:
-            alert_id = int(payload[payload.index(b'"id":') + 5 :].split(b",", 1)[0])
-            if alert_id <= last_ids[number]:
+            value = int(payload[payload.index(name) + len(name) :].split(b",", 1)[0])
+            if payload.startswith(b'{"type":"caught_up"'):
+                last[number] = value
+                return
+            if value <= last[number]:
                 raise SystemExit("an alert came twice, or out of order")
-            last_ids[number] = alert_id
-            index = received[number]
-            received[number] += 1
+            alerts = value - last[number] if address == GROUPS else 1
+            last[number] = value
+            for _ in range(alerts):
+                note(received[number])
+                received[number] += 1
+
+        def note(index: int) -> None:
             had[index] += 1
             if had[index] == len(cookies):
                 arrived[index] = time.perf_counter()
@@ -105,7 +120,7 @@ async def burst(port: int, cookies: list[str], key: str, count: int) -> list[flo
 
         return take
 
-    await open_pages(port, cookies, seen)
+    await open_pages(port, cookies, seen, address)
     await asyncio.sleep(SETTLE)
     sent = await post_alerts(port, key, count)
     await asyncio.wait_for(finished, 60)
@@ -136,6 +151,6 @@ async def post_alerts(port: int, key: str, count: int) -> list[float]:
 if __name__ == "__main__":
     where, who = int(sys.argv[1]), json.loads(sys.argv[2])
     if len(sys.argv) > 3:
-        print(json.dumps(uvloop.run(burst(where, who, sys.argv[3], int(sys.argv[4])))))
+        print(json.dumps(uvloop.run(burst(where, who, sys.argv[3], int(sys.argv[4]), sys.argv[5]))))
     else:
         uvloop.run(listen(where, who))

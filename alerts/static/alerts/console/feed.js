@@ -33,7 +33,8 @@ export class Feed extends EventTarget {
   #isStale = true; // what is in the store may be wrong, until everything was loaded and the socket goes on from there
   #strays = new Set();
   #left = new Set();
-  #outside = new Set();
+  #urgent = new Map(); // id → group, of all that are new and critical
+  #outside = new Set(); // the ids of those that do not pass the filters
   status = { loading: true, hasMore: false, problem: "", left: 0, outside: 0 };
 
   constructor(parts) {
@@ -80,8 +81,12 @@ export class Feed extends EventTarget {
 
   // An analyst who looks at something else must still hear of what is new and critical.
   #noteUrgent(group) {
-    if (isUrgent(group) && !this.#matches(group)) this.#outside.add(group.id);
-    else this.#outside.delete(group.id);
+    if (this.#urgent.get(group.id)?.revision > group.revision) return;
+    this.#urgent.delete(group.id);
+    this.#outside.delete(group.id);
+    if (!isUrgent(group)) return;
+    this.#urgent.set(group.id, group);
+    if (!this.#matches(group)) this.#outside.add(group.id);
   }
 
   release() {
@@ -113,7 +118,15 @@ export class Feed extends EventTarget {
     this.#strays.clear();
     this.#left.clear();
     store.remove([...store.values()].filter((group) => !this.#matches(group)).map((group) => group.id));
+    this.#sortUrgent();
     this.#load();
+  }
+
+  // The page knows all of them already.
+  #sortUrgent() {
+    const urgent = [...this.#urgent.values()];
+    this.#outside = new Set(urgent.filter((group) => !this.#matches(group)).map((group) => group.id));
+    this.#add(urgent.filter(this.#matches));
   }
 
   async #load() {
@@ -122,16 +135,12 @@ export class Feed extends EventTarget {
     const { signal } = this.#request;
     this.#say({ loading: true, problem: "" });
     try {
-      const [urgent, latest] = await Promise.all([this.#urgent(signal), this.#latest(signal)]);
-      // The database may have been restored, and have older states than the page.
       const anew = this.#isStale;
-      if (anew) this.#forget([...urgent.groups, ...latest.groups]);
-      this.#add([...urgent.groups.filter(this.#matches), ...latest.groups], { anew });
-      this.#outside.clear();
-      for (const group of urgent.groups) this.#noteUrgent(group);
+      const latest = await (anew ? this.#loadAnew(signal) : this.#latest(signal));
+      this.#add(latest.groups, { anew });
       this.#next = latest.next;
       this.#say({ loading: false, hasMore: this.#next !== null, ...this.#numbers });
-      if (anew) this.#parts.socket.start(Math.min(urgent.revision, latest.revision), this.#lastAlert());
+      if (anew) this.#parts.socket.start(latest.revision, this.#lastAlert());
       this.#isStale = false;
       this.dispatchEvent(new CustomEvent("loaded", { detail: { anew } }));
     } catch (error) {
@@ -139,6 +148,17 @@ export class Feed extends EventTarget {
       this.#say({ loading: false, hasMore: false, problem: error.message });
       if (!(error instanceof Problem)) setTimeout(() => signal.aborted || this.#load(), RETRY_AFTER);
     }
+  }
+
+  // The database may have been restored, and have older states than the page.
+  async #loadAnew(signal) {
+    const [urgent, latest] = await Promise.all([this.#allUrgent(signal), this.#latest(signal)]);
+    this.#forget([...urgent.groups, ...latest.groups]);
+    this.#urgent.clear();
+    this.#outside.clear();
+    for (const group of urgent.groups) this.#noteUrgent(group);
+    const groups = [...urgent.groups.filter(this.#matches), ...latest.groups];
+    return { groups, next: latest.next, revision: Math.min(urgent.revision, latest.revision) };
   }
 
   // Only without filters is it the last of all.
@@ -156,7 +176,7 @@ export class Feed extends EventTarget {
   }
 
   // All that are new and critical, however long ago they changed and whether they pass the filters or not.
-  async #urgent(signal) {
+  async #allUrgent(signal) {
     const found = { groups: [], revision: Number.POSITIVE_INFINITY };
     let query = new URLSearchParams({ severity: "critical", status: "new", limit: 200 });
     for (let page = 0; query && page < MAX_URGENT_PAGES; page += 1) {
