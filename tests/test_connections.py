@@ -148,7 +148,7 @@ def test_random_faults_lose_nothing():
     run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert run.stdout, run.stderr
     last = run.stdout.splitlines()[-1]
-    assert re.fullmatch(r"rounds=6 acknowledged=[1-9]\d* lost=0 doubled=0 missed_alerts=0", last), (
+    assert re.fullmatch(r"rounds=6 acknowledged=[1-9]\d* lost=0 doubled=0 missed_alerts=0 missed_groups=0", last), (
         run.stdout + run.stderr
     )
     assert run.returncode == 0, run.stdout

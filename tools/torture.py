@@ -1,17 +1,15 @@
 """Faults under load, round after round: every acknowledged event must be stored, once, and its alert seen.
 
-`python -m tools.torture ROUNDS` starts its own database, channel layer and server processes, has devices send and pages
-listen all the time, and in each round kills, stops or cuts something at a random moment. Devices repeat the same bytes
-until they are acknowledged; pages reconnect with the last id that they have. The last line is
-`rounds=… acknowledged=… lost=… doubled=… missed_alerts=…`; the exit status is 1 if any promise was broken.
+`python -m tools.torture ROUNDS` starts its own database, channel layer and server processes, has devices send, and
+pages and consoles listen all the time, and in each round kills, stops or cuts something at a random moment. Devices
+repeat the same bytes until they are acknowledged; pages reconnect with the last id that they have, consoles with the
+last revision. In the end each console must know the newest state of each group. The last line is `rounds=…
+acknowledged=… lost=… doubled=… missed_alerts=… missed_groups=…`; the exit status is 1 if any promise was broken.
 """
 
 import asyncio
 import collections
-import contextlib
 import gzip
-import itertools
-import json
 import os
 import random
 import signal
@@ -19,32 +17,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import Any
 
 import httpx
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
 
 from tests.support import servers
 from tests.support.live import free_port
 from tests.support.proxy import StallingProxy
+from tools.torture_clients import ANSWER_SECONDS, Console, Log, State, console, device, page, send_and_forget
 
 DEVICES, PAGES = 8, 3
-ANSWER_SECONDS = 15.0  # how long a device waits for an answer: a later one is a fault
 CATCH_UP_SECONDS = 30.0  # how long a page may take to get what it missed, once all servers are up
-
-
-@dataclass
-class Log:
-    """What devices and pages saw."""
-
-    acknowledged: set[int] = field(default_factory=set)
-    alerts: set[str] = field(default_factory=set)  # acknowledged ones, by title
-    seen: list[set[str]] = field(default_factory=list)  # by page
-    answers: collections.Counter[str] = field(default_factory=collections.Counter)
-    closed: collections.Counter[int] = field(default_factory=collections.Counter)
-    faults: list[str] = field(default_factory=list)
 
 
 class Process:
@@ -172,11 +154,6 @@ class Site:
             process.process.wait()
 
 
-async def send_and_forget(client: httpx.AsyncClient, url: str, body: bytes) -> None:
-    with contextlib.suppress(httpx.TransportError):
-        await client.post(url, content=body)
-
-
 def make_devices_and_analysts() -> tuple[list[str], list[str]]:
     """Migrate the database. Returns the keys of devices of two tenants, and the cookies of analysts who see both."""
     os.environ["DJANGO_SETTINGS_MODULE"] = "ingestcloud.settings"
@@ -209,98 +186,13 @@ def make_devices_and_analysts() -> tuple[list[str], list[str]]:
     return keys, cookies
 
 
-numbers = itertools.count()
-
-
-def make_batch() -> tuple[bytes, set[int], set[str]]:
-    """A body, the numbers of its events, and the titles of its alerts."""
-    chosen = [next(numbers) for _ in range(random.choice((1, 1, 3, 40)))]
-    titles = {f"alert {number}" for number in chosen if random.random() < 0.2}
-    batch: list[dict[str, Any]] = []
-    for number in chosen:
-        event: dict[str, Any] = {"kind": "log", "data": {"level": "info", "message": "…"}}
-        if f"alert {number}" in titles:
-            event = {"kind": "security_alert", "data": {"title": f"alert {number}", "severity": "high"}}
-        event["data"]["number"] = number
-        batch.append(event | {"timestamp": "2026-06-06T10:00:00Z"})
-    return json.dumps(batch).encode(), set(chosen), titles
-
-
-async def device(site: Site, key: str, log: Log, done: asyncio.Event) -> None:
-    """Sends batch after batch, each until it is acknowledged."""
-    headers = {"X-Device-Key": key, "Content-Type": "application/json"}
-    async with httpx.AsyncClient(headers=headers, timeout=ANSWER_SECONDS) as client:
-        while not done.is_set():
-            body, chosen, titles = make_batch()
-            while not await is_acknowledged(client, random.choice(site.processes).port, body, log):
-                pass
-            log.acknowledged |= chosen
-            log.alerts |= titles
-
-
-async def is_acknowledged(client: httpx.AsyncClient, port: int, body: bytes, log: Log) -> bool:
-    """Post `body` once. If it is not acknowledged, wait a moment."""
-    status = await status_of(client, port, body, log)
-    if status != 204:
-        await asyncio.sleep(random.uniform(0, 0.2))
-    return status == 204
-
-
-async def status_of(client: httpx.AsyncClient, port: int, body: bytes, log: Log) -> int | None:
-    try:
-        answer = await client.post(f"http://127.0.0.1:{port}/v1/ingest", content=body)
-    except httpx.TimeoutException:
-        log.faults.append(f"no answer in {ANSWER_SECONDS:.0f} seconds")
-        return None
-    except httpx.TransportError:
-        log.answers["none"] += 1
-        return None
-    log.answers[str(answer.status_code)] += 1
-    if answer.status_code not in (204, 503):
-        log.faults.append(f"answered {answer.status_code}: {answer.text}")
-    elif answer.status_code == 503 and not int(answer.headers.get("Retry-After", "0")):
-        log.faults.append("a 503 that does not say when to retry")
-    return answer.status_code
-
-
-async def page(site: Site, cookie: str, log: Log, seen: set[str]) -> None:
-    """Listens indefinitely, like the live page: reconnects with the last id that it has, and pings."""
-    last = 0
-    while True:
-        port = random.choice(site.processes).port
-        url = f"ws://127.0.0.1:{port}/api/ws/security?since={last}"
-        try:
-            async with connect(
-                url, origin=f"http://127.0.0.1:{port}", additional_headers={"Cookie": cookie}, proxy=None
-            ) as socket:
-                pinging = asyncio.create_task(ping(socket))
-                try:
-                    async for frame in socket:
-                        content = json.loads(frame)
-                        if content["type"] == "alert":
-                            if content["data"]["id"] <= last:
-                                log.faults.append(f"alert {content['data']['id']} came after {last}")
-                            last = content["data"]["id"]
-                            seen.add(content["data"]["title"])
-                finally:
-                    pinging.cancel()
-                    log.closed[int(socket.close_code or 0)] += 1
-        except (OSError, ConnectionClosed, InvalidHandshake, InvalidMessage):
-            pass
-        await asyncio.sleep(random.uniform(0, 0.5))
-
-
-async def ping(socket: ClientConnection) -> None:
-    while True:
-        await asyncio.sleep(2)
-        await socket.send('{"type":"ping"}')
-
-
 async def torture(site: Site, rounds: int, log: Log) -> None:
     done = asyncio.Event()
-    log.seen = [set() for _ in site.cookies]
-    pages = [
-        asyncio.create_task(page(site, cookie, log, seen)) for cookie, seen in zip(site.cookies, log.seen, strict=True)
+    log.seen, log.consoles = [set() for _ in site.cookies], [Console() for _ in site.cookies]
+    listeners = [
+        asyncio.create_task(listen(site, cookie, log, what))
+        for listen, known in ((page, log.seen), (console, log.consoles))
+        for cookie, what in zip(site.cookies, known, strict=True)
     ]
     await asyncio.gather(*(process.is_up() for process in site.processes))
     async with asyncio.TaskGroup() as devices:
@@ -313,12 +205,21 @@ async def torture(site: Site, rounds: int, log: Log) -> None:
             print(f"{number:4} {fault.__name__:16} {len(log.acknowledged):8} acknowledged", flush=True)
             await asyncio.gather(*(process.is_up() for process in site.processes))
         done.set()
+    groups = await asyncio.to_thread(stored_groups)
     deadline = time.monotonic() + CATCH_UP_SECONDS
-    while any(log.alerts - seen for seen in log.seen) and time.monotonic() < deadline:  # noqa: ASYNC110
+    while (missed_alerts(log) or missed_groups(log, groups)) and time.monotonic() < deadline:  # noqa: ASYNC110
         await asyncio.sleep(0.1)
-    for task in pages:
+    for task in listeners:
         task.cancel()
-    await asyncio.gather(*pages, return_exceptions=True)
+    await asyncio.gather(*listeners, return_exceptions=True)
+
+
+def missed_alerts(log: Log) -> set[str]:
+    return set().union(*(log.alerts - seen for seen in log.seen))
+
+
+def missed_groups(log: Log, groups: dict[int, State]) -> set[int]:
+    return {group for group, state in groups.items() if any(state != each.groups.get(group) for each in log.consoles)}
 
 
 def stored_numbers() -> collections.Counter[int]:
@@ -327,23 +228,37 @@ def stored_numbers() -> collections.Counter[int]:
     return collections.Counter(IngestEvent.objects.values_list("data__number", flat=True))
 
 
+def stored_groups() -> dict[int, State]:
+    from alerts.models import AlertGroup
+
+    return {group: State(*state) for group, *state in AlertGroup.objects.values_list("id", "revision", "count")}
+
+
+def miscounted_groups(groups: dict[int, State]) -> set[int]:
+    from alerts.models import SecurityAlert
+
+    alerts = collections.Counter(SecurityAlert.objects.values_list("group_id", flat=True))
+    return {group for group, state in groups.items() if alerts[group] != state.count} | alerts.keys() - groups.keys()
+
+
 def main(rounds: int) -> int:
     log, site = Log(), Site()
     try:
         asyncio.run(torture(site, rounds, log))
-        stored = stored_numbers()
+        stored, groups = stored_numbers(), stored_groups()
+        if miscounted := miscounted_groups(groups):
+            log.faults.append(f"groups that do not count their alerts: {miscounted}")
     finally:
         site.end()
     lost = log.acknowledged - set(stored)
     doubled = [number for number, times in stored.items() if times > 1]
-    missed = [titles for seen in log.seen if (titles := log.alerts - seen)]
     print(f"answers: {dict(log.answers)}, sockets closed with: {dict(log.closed)}")
     print(f"faults: {log.faults or 'none'}, stored and never acknowledged: {len(set(stored) - log.acknowledged)}")
-    print(
-        f"rounds={rounds} acknowledged={len(log.acknowledged)} lost={len(lost)} doubled={len(doubled)}"
-        f" missed_alerts={len(set().union(*missed))}"
-    )
-    return int(bool(lost or doubled or missed or log.faults or set(stored) != log.acknowledged))
+    missed = {"missed_alerts": len(missed_alerts(log)), "missed_groups": len(missed_groups(log, groups))}
+    figures = {"acknowledged": len(log.acknowledged), "lost": len(lost), "doubled": len(doubled)} | missed
+    print(f"rounds={rounds}", *(f"{name}={figure}" for name, figure in figures.items()))
+    broken = lost or doubled or any(missed.values()) or log.faults or set(stored) != log.acknowledged
+    return int(bool(broken))
 
 
 if __name__ == "__main__":
