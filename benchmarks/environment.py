@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from tests.support import servers
 
-TABLES = "ingest_events, ingest_batches, security_alerts, alert_groups"
+TABLES = "ingest_events, ingest_batches, security_alerts, alert_groups, alert_group_search"
 TENANTS = ("bench-0", "bench-1", "bench-2", "bench-3")
 UVICORN = ["uvicorn", "--no-access-log", "--log-level", "warning"]
 

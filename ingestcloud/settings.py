@@ -141,8 +141,8 @@ else:
         "min_size": 1,
         # One for everything that may run at the same time, so that pages never take the connections that devices need:
         # 8 pages and 2 registrations (ingestcloud.pages), 4 threads for sockets, 5 for keys and refusals, 2 for health,
-        # 2 writers.
-        "max_size": 23,
+        # 1 for what searches read, 2 writers.
+        "max_size": 24,
         "timeout": 3,
         "reconnect_timeout": 3,
         "max_idle": 30,

@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.utils import timezone
 
-from alerts.api.filters import GroupFilter, condition_of
+from alerts.api.filters import GroupFilter, condition_of, search_of
 from alerts.consumers import alerts_after, newest_id
 from alerts.group_consumer import changes_after, missed_after, newest_revision
 from alerts.models import SecurityAlert
@@ -59,7 +59,7 @@ def store_alert(device: Device) -> int:
 
 
 def found_by(given: dict[str, Any], user: User) -> GroupFilter:
-    return GroupFilter(user, condition_of(given, user), [], None)
+    return GroupFilter(user, search_of(given), condition_of(given, user), [])
 
 
 def test_newest_and_next_alerts_are_those_of_all_tenants_of_a_user(quiet_user, devices, make_key):

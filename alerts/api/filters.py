@@ -1,7 +1,6 @@
 """The filters of the list of groups: from the query of an address to the ids of groups."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from django.db.models import Q
@@ -9,6 +8,7 @@ from rest_framework import serializers
 
 from alerts.addresses import network
 from alerts.models import AlertGroup, Disposition, Severity, Status
+from alerts.searching import Search
 from tenants.api import validated
 from tenants.isolation import bypass_isolation
 from tenants.models import Tenant
@@ -74,15 +74,16 @@ class GroupFilter:
     """Finds groups that `user` may see."""
 
     user: Any
-    condition: Q
+    search: Search
+    condition: Q  # all others
     tenant_slugs: list[str]
-    since: datetime | None
 
     @classmethod
     def of(cls, request: Any) -> "GroupFilter":
         """The filter in the query of `request`. Raises InvalidRequest."""
         given = validated(FilterSerializer, request.query_params)
-        return cls(request.user, condition_of(given, request.user), given.get("tenant", []), given.get("since"))
+        condition = condition_of(given, request.user)
+        return cls(request.user, search_of(given), condition, given.get("tenant", []))
 
     def find(self, count: int, below: int = INT64_MAX) -> list[tuple[int, int]]:
         """The revisions and ids of the last `count` groups with a revision lower than `below`, the highest first.
@@ -91,13 +92,17 @@ class GroupFilter:
         the tables' owner, limited to the user's tenants: behind the policies PostgreSQL may not use an index for a
         search. What is shown is read again behind them, by id.
         """
-        groups = AlertGroup.objects.filter(self.condition, revision__lt=below)
-        found: list[tuple[int, int]] = []
+        matches = AlertGroup.objects.filter(self.condition, self.search.condition, revision__lt=below)
+        groups = matches.values_list("revision", "pk")
+        found: set[tuple[int, int]] = set()
         tenant_ids = self.tenant_ids()
         with bypass_isolation():
             for tenant_id in [None] if tenant_ids is None else tenant_ids:
                 rows = groups if tenant_id is None else groups.filter(tenant=tenant_id)
-                found += rows.order_by("-revision").values_list("revision", "pk")[:count]
+                if candidates := self.search.candidates(tenant_id):
+                    found.update(rows.filter(pk__in=candidates.ids))
+                    rows = rows.filter(pk__gt=candidates.after)
+                found.update(rows.order_by("-revision")[:count])
         return sorted(found, reverse=True)[:count]
 
     def tenant_ids(self) -> list[int] | None:
@@ -111,7 +116,7 @@ class GroupFilter:
 
 
 def condition_of(given: dict[str, Any], user: Any) -> Q:
-    """The condition on a group, without that on its tenant."""
+    """The condition on a group, without those on its tenant, its title and its addresses."""
     condition = Q(suppressed_count__gt=0) if "suppressed" in given else Q(count__gt=0)
     statuses = given.get("status", [])
     if not statuses:
@@ -122,18 +127,19 @@ def condition_of(given: dict[str, Any], user: Any) -> Q:
         if given.get(name):
             condition &= Q(**{f"{name}__in": given[name]})
     condition &= _any(_assigned(who, user) for who in given.get("assignee", []))
-    for name in ("source", "destination"):
-        condition &= _any(Q(**{f"{name}_ip__within": value}) for value in given.get(name, []))
-    condition &= _any(
-        Q(source_ip__within=value) | Q(destination_ip__within=value) for value in given.get("address", [])
-    )
-    for word in given.get("q", []):
-        condition &= Q(title__icontains=word)
     if since := given.get("since"):
         condition &= Q(last_seen_at__gte=since)
     if until := given.get("until"):
         condition &= Q(last_seen_at__lte=until)
     return condition
+
+
+def search_of(given: dict[str, Any]) -> Search:
+    """The conditions on the title and the addresses of a group."""
+    addresses = _any(Q(source_ip__within=value) | Q(destination_ip__within=value) for value in given.get("address", []))
+    for name in ("source", "destination"):
+        addresses &= _any(Q(**{f"{name}_ip__within": value}) for value in given.get(name, []))
+    return Search(addresses, given.get("q", []))
 
 
 def _assigned(who: str, user: Any) -> Q:

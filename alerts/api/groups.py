@@ -12,6 +12,7 @@ from alerts.api.filters import GroupFilter
 from alerts.api.pagination import next_address, page_by_id, page_of
 from alerts.models import AlertGroup, GroupChange, SecurityAlert, Status
 from alerts.representation import represent_evidence, represent_group
+from alerts.searching import Search
 from tenants.api import PersonView
 from tenants.models import Membership, Role
 
@@ -76,7 +77,7 @@ def related_ids(user: Any, group: AlertGroup) -> list[int]:
     if not addresses:
         return []
     shares = Q(source_ip__in=addresses) | Q(destination_ip__in=addresses)
-    found_by = GroupFilter(user, shares & Q(count__gt=0) & ~Q(pk=group.pk), [group.tenant.slug], None)
+    found_by = GroupFilter(user, Search(shares), Q(count__gt=0) & ~Q(pk=group.pk), [group.tenant.slug])
     return [pk for _, pk in found_by.find(MAX_OTHERS)]
 
 

@@ -4,6 +4,7 @@ from alerts.models.alerts import SecurityAlert
 from alerts.models.changes import GroupChange
 from alerts.models.groups import SILENCE_SECONDS, AlertGroup, Disposition, Severity, Status
 from alerts.models.saved_filters import SavedFilter
+from alerts.models.searching import GroupSearchEntry
 from alerts.models.suppression import SuppressionRule
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "AlertGroup",
     "Disposition",
     "GroupChange",
+    "GroupSearchEntry",
     "SavedFilter",
     "SecurityAlert",
     "Severity",

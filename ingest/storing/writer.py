@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from alerts.broadcast import broadcast
 from alerts.new_alert import NewAlert
+from alerts.searching import adding
 from common.deadlines import deadlines_of
 from devices.models import LAST_USE_EVERY, Device, DeviceKey
 from ingest.backlog import BATCH_OVERHEAD_BYTES, backlog
@@ -243,7 +244,8 @@ def _call_soon(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *
 
 
 def _broadcast_soon(loop: asyncio.AbstractEventLoop, alerts: list[NewAlert]) -> None:
-    """Broadcast in the background: devices wait for the disk, not for the pages."""
+    """Broadcast in the background: devices wait for the disk, not for the pages or for what searches need."""
+    adding.of(loop).soon()
     task = loop.create_task(broadcast(alerts))
     broadcasts.add(task)
     task.add_done_callback(broadcasts.discard)

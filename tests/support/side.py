@@ -8,7 +8,7 @@ from django.db.models import Model
 from django.test import Client
 from django.utils import timezone
 
-from alerts.models import GroupChange, SavedFilter
+from alerts.models import GroupChange, GroupSearchEntry, SavedFilter
 from devices.models import Device, DeviceKey, ProvisioningKey
 from ingest.models import IngestBatch, IngestEvent, RejectedBatch
 from tenants.models import Membership, Tenant
@@ -46,6 +46,9 @@ class Side:
             tenant=self.tenant, group=self.alert.group, operation=uuid4(), at=now, user=self.user,
             user_name=self.user.username, field=GroupChange.Field.NOTE, after=f"{name}-note",
         )  # fmt: skip
+        self.search_entry = GroupSearchEntry.objects.create(
+            group=self.alert.group, tenant=self.tenant, title=self.alert.title
+        )
         self.rule = suppression_rule(
             self.tenant, now, title=f"{name}-noise", reason=f"{name}-reason", created_by=self.user
         )
@@ -54,7 +57,7 @@ class Side:
             type(row): row
             for row in (
                 self.tenant, self.device, self.key, self.provisioning_key, self.batch, self.event, self.alert,
-                self.alert.group, self.rejected, self.change, self.rule, self.saved_filter,
+                self.alert.group, self.rejected, self.change, self.rule, self.saved_filter, self.search_entry,
             )
         }  # fmt: skip
         self.group = Group.objects.create(name=f"{name}-group")

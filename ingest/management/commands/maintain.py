@@ -7,6 +7,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand
 from django.utils import timezone
 
+from alerts.searching import tidy_entries
 from ingest import partitions, rejections, retention
 from tenants.models import Tenant
 
@@ -25,6 +26,7 @@ class Command(BaseCommand):
         except partitions.TableBusy:
             self.stderr.write(f"Long queries hold {partitions.TABLE}: its partitions are left for the next run.")
         self.delete_rows(now)
+        tidy_entries()
         call_command("clearsessions")
 
     def make_partitions(self, now: datetime) -> None:
