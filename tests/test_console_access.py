@@ -10,7 +10,7 @@ from tests.support.alert_rows import suppression_rule
 from tests.support.browser import DESK, PHONE, expect_titles, open_console, row, rows
 from tests.support.events import alert
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 
 
 def assert_accessible(page: Page) -> None:

@@ -6,7 +6,7 @@ from playwright.sync_api import Page, expect
 from tests.support.browser import PHONE, expect_fits, expect_live, expect_titles, open_console, row
 from tests.support.events import alert
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 
 # A machine without loudspeakers and desktop: what the page asks for is recorded, and done.
 RECORD = """

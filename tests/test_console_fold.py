@@ -7,7 +7,7 @@ from alerts.models import AlertGroup, Status
 from tests.support.browser import PHONE, expect_fits, expect_titles, focus, open_console, row, rows
 from tests.support.events import alert
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 
 SCANNER, PRINTER = {"source_ip": "10.0.0.7"}, {"source_ip": "10.0.0.9"}
 

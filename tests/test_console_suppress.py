@@ -12,7 +12,7 @@ from tests.support.alert_rows import suppression_rule
 from tests.support.browser import DESK, PHONE, expect_fits, expect_titles, focus, open_console, row, rows
 from tests.support.events import alert
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 
 NOISE = {"source_ip": "10.0.0.7", "destination_ip": "10.0.0.1", "severity": "medium"}
 
