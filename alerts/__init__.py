@@ -1,1 +1,1 @@
-"""Security alerts: stored, broadcast, shown on the live page."""
+"""Security alerts: stored, broadcast, shown in the console."""

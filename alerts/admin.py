@@ -71,7 +71,7 @@ class Described(BoundedAdmin):
 
     @admin.display(description="source → destination")
     def route(self, row: Any) -> SafeString | str:
-        """In the words of the live page."""
+        """In the words of the console."""
         if row.source_ip and row.destination_ip:
             ends = (row.source_ip, row.destination_ip)
             return format_html('<span class="whitespace-nowrap">{} →<br>{}</span>', *ends)
@@ -128,7 +128,7 @@ class AlertGroupAdmin(Described):
 
     @admin.display(description="console")
     def console(self, group: AlertGroup) -> SafeString:
-        url = reverse("live_alerts", query={"open": group.pk})
+        url = reverse("console", query={"open": group.pk})
         return format_html('<a class="text-link" href="{}">Work on it in the console</a>', url)
 
     @admin.display(description="what people did")

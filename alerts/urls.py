@@ -1,5 +1,5 @@
 from django.urls import path
 
-from alerts.views import live_alerts
+from alerts.views import console
 
-urlpatterns = [path("", live_alerts, name="live_alerts")]
+urlpatterns = [path("", console, name="console")]

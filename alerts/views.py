@@ -14,7 +14,7 @@ from tenants.models import Tenant
 @require_safe
 @login_required
 @never_cache
-def live_alerts(request: HttpRequest) -> HttpResponse:
+def console(request: HttpRequest) -> HttpResponse:
     """The page itself. Its groups come from the API, then from the socket."""
     tenants = list(Tenant.objects.for_user(request.user))
     context = {

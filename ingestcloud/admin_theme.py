@@ -40,7 +40,7 @@ UNFOLD = {
     "SITE_HEADER": "IngestCloud",
     "SITE_SUBHEADER": "All times are UTC",
     "SITE_SYMBOL": "shield",
-    "SITE_URL": reverse_lazy("live_alerts"),
+    "SITE_URL": reverse_lazy("console"),
     "SITE_FAVICONS": [
         {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("alerts/favicon.svg")},
     ],
@@ -48,7 +48,7 @@ UNFOLD = {
     "SHOW_VIEW_ON_SITE": False,
     "SHOW_BACK_BUTTON": True,
     "COLORS": {
-        # The blue of the live page.
+        # the blue of the console.
         "primary": {
             "50": "#eff6ff",
             "100": "#dbeafe",
@@ -72,7 +72,7 @@ UNFOLD = {
             {
                 "items": [
                     {"title": "Overview", "icon": "dashboard", "link": reverse_lazy("admin:index")},
-                    {"title": "Live alerts", "icon": "sensors", "link": reverse_lazy("live_alerts"), "active": never},
+                    {"title": "Console", "icon": "sensors", "link": reverse_lazy("console"), "active": never},
                 ],
             },
             {

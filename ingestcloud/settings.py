@@ -181,7 +181,7 @@ AUTH_PASSWORD_VALIDATORS = [
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
 LOGIN_URL = reverse_lazy("login")
-LOGIN_REDIRECT_URL = reverse_lazy("live_alerts")
+LOGIN_REDIRECT_URL = reverse_lazy("console")
 LOGOUT_REDIRECT_URL = LOGIN_URL
 
 # By name and address: by name alone, anyone could lock an analyst out. The server gets the address from its proxy.

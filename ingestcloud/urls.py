@@ -20,7 +20,7 @@ with_accounts = bypass_isolation()
 login = LoginView.as_view(redirect_authenticated_user=True, authentication_form=LoginForm)
 
 urlpatterns = [
-    path("", RedirectView.as_view(pattern_name="live_alerts")),
+    path("", RedirectView.as_view(pattern_name="console")),
     path(HEALTHZ[1:], healthz),
     path(READYZ[1:], readyz),
     path("login/", with_accounts(login), name="login"),

@@ -22,7 +22,7 @@ from tests.support.sockets import receive
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-SERVICE_RESTART = 1012  # tells the live page, and any other client, to reconnect
+SERVICE_RESTART = 1012  # tells the console, and any other client, to reconnect
 
 
 def test_a_body_that_comes_byte_by_byte_is_given_up_and_delays_nobody(start_server, transactional_db, key):

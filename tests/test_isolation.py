@@ -588,7 +588,7 @@ def test_the_front_page_of_the_admin_counts_nothing_of_other_tenants(ours, their
 
 def test_the_console_shows_nothing_of_other_tenants(ours, theirs):
     client = ours.client()
-    page, groups = client.get(f"{reverse('live_alerts')}?open={theirs.alert.group_id}"), client.get("/api/v1/groups")
+    page, groups = client.get(f"{reverse('console')}?open={theirs.alert.group_id}"), client.get("/api/v1/groups")
     assert "ours-title" in groups.text
     assert "theirs" not in page.text + groups.text
 

@@ -88,7 +88,7 @@ class NeverDeleted(ModelAdmin):
 
 
 class TenantScoped(StaffPages):
-    """Staff see the rows of the tenants they are members of; superusers see all, as on the live page."""
+    """Staff see the rows of the tenants they are members of; superusers see all, as in the console."""
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         return cast("TenantOwnedQuerySet", super().get_queryset(request)).for_user(request.user)

@@ -25,7 +25,7 @@ CURL = (
     """{{"cpu_percent":12.5,"memory_percent":45.2}}}}]'"""
 )
 BLOCK = """
-  Live alerts   {url}/alerts/
+  Console       {url}/alerts/
   Admin         {url}/admin/
   Log in        {login}
 
