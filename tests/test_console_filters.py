@@ -137,7 +137,7 @@ def test_the_page_matches_groups_as_the_server_does(server, key, device_key, ana
         {"status": "any", "destination": "192.0.2.0/24"}, {"status": "any", "address": ["192.0.2.1", "2001:DB8:0::1"]},
         {"source": "::ffff:10.1.2.3"}, {"source": "::/0"}, {"status": "any", "source": "0.0.0.0/0"},
         {"status": "any", "since": (now - timedelta(days=1)).isoformat()}, {"until": now.isoformat()},
-        {"suppressed": "yes"},
+        {"suppressed": "yes"}, {"within": "15m"}, {"within": "1d"}, {"within": "3d", "status": "any"}, {"within": "0m"},
     ]  # fmt: skip
     open_console(page, server.url)
     api = f"{server.url}/api/v1/groups?"
@@ -149,6 +149,23 @@ def test_the_page_matches_groups_as_the_server_does(server, key, device_key, ana
         assert answer.status == 200, (text, answer.text())
         listed = {group["id"] for group in answer.json()["results"]}
         assert set(page.evaluate(MATCHES, [text, everything, analyst.pk])) == listed, text
+
+
+def test_groups_leave_as_time_goes_by_and_a_critical_one_is_still_told(server, key, analyst, page):
+    server.post(key, [alert("just now"), alert("older"), alert("older and bad", severity="critical")])
+    last = timezone.now() - timedelta(minutes=14, seconds=30)
+    AlertGroup.objects.filter(title__startswith="older").update(last_seen_at=last)
+    page.clock.install()
+    open_console(page, server.url)
+    page.get_by_role("button", name="Filters").click()
+    page.get_by_label("Last seen within").select_option("15 minutes")
+    expect(page).to_have_url(f"{server.url}/alerts/?within=15m")
+    page.keyboard.press("Escape")
+    expect(page.locator(".filter-chip")).to_have_text("last seen within: 15 min")
+    expect_titles(page, "older and bad", "older", "just now")
+    page.clock.fast_forward(40_000)
+    expect_titles(page, "just now")
+    expect(page.locator(".outside")).to_have_text("1 new critical group outside these filters")
 
 
 def test_filters_are_saved_under_a_name_and_found_again(server, key, analyst, page):

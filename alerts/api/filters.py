@@ -1,9 +1,11 @@
 """The filters of the list of groups: from the query of an address to the ids of groups."""
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import Q
+from django.utils import timezone
 from rest_framework import serializers
 
 from alerts.addresses import network
@@ -15,6 +17,8 @@ from tenants.models import Tenant
 
 INT64_MAX = 2**63 - 1
 MAX_WORDS = 10
+UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+WITHIN = r"^[0-9]{1,3}[mhd]\Z"
 ANY = "any"
 
 
@@ -57,6 +61,9 @@ class FilterSerializer(serializers.Serializer):
     tenant = any_of(serializers.SlugField(max_length=64))
     q = any_of(serializers.CharField(max_length=500, allow_blank=True), help_text="Words that its title must have.")
     since = serializers.DateTimeField(required=False, help_text="Its last alert came at this time or later.")
+    within = serializers.RegexField(
+        WITHIN, required=False, help_text="Its last alert came in the last minutes, hours or days: `15m`, `24h`, `7d`."
+    )
     until = serializers.DateTimeField(required=False, help_text="Its last alert came at this time or earlier.")
     suppressed = serializers.ChoiceField(
         ["yes"], required=False, help_text="It has suppressed alerts; also if it has no others."
@@ -127,11 +134,19 @@ def condition_of(given: dict[str, Any], user: Any) -> Q:
         if given.get(name):
             condition &= Q(**{f"{name}__in": given[name]})
     condition &= _any(_assigned(who, user) for who in given.get("assignee", []))
-    if since := given.get("since"):
+    if since := beginning_of(given):
         condition &= Q(last_seen_at__gte=since)
     if until := given.get("until"):
         condition &= Q(last_seen_at__lte=until)
     return condition
+
+
+def beginning_of(given: dict[str, Any]) -> datetime | None:
+    """The time that the last alert must not be before."""
+    times = [given["since"]] if "since" in given else []
+    if within := given.get("within"):
+        times.append(timezone.now() - timedelta(**{UNITS[within[-1]]: int(within[:-1])}))
+    return max(times, default=None)
 
 
 def search_of(given: dict[str, Any]) -> Search:

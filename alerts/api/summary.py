@@ -10,7 +10,7 @@ from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from alerts.api.filters import FilterSerializer, GroupFilter
+from alerts.api.filters import FilterSerializer, GroupFilter, beginning_of
 from alerts.models import AlertGroup, SecurityAlert, Severity
 from common.id_order import RECEIVED_SLACK, first_id, next_id
 from tenants.api import PersonView, validated
@@ -35,7 +35,7 @@ class GroupSummaryView(PersonView):
         found = GroupFilter.of(request).find(MAX_GROUPS + 1)
         ids = [pk for _, pk in found[:MAX_GROUPS]]
         groups = list(AlertGroup.objects.filter(pk__in=ids).select_related("device").only(*COLUMNS))
-        span = Span.of(given.get("since"), given.get("until"))
+        span = Span.of(beginning_of(given), given.get("until"))
         alerts = alerts_in(span, ids)
         return Response(
             {

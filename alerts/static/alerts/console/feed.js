@@ -23,6 +23,7 @@ const LIMIT = 10_000; // groups that are kept; the older ones can be loaded agai
 const SLACK = 1_000; // groups; so that room is made seldom
 const MAX_URGENT_PAGES = 25; // of 200
 const RETRY_AFTER = 5_000; // milliseconds
+const AGE_EVERY = 10_000;
 
 export class Feed extends EventTarget {
   #parts;
@@ -46,6 +47,7 @@ export class Feed extends EventTarget {
       this.#load();
     });
     parts.filters.addEventListener("change", () => this.#applyFilters());
+    setInterval(() => this.#age(), AGE_EVERY);
   }
 
   start(userId) {
@@ -91,6 +93,16 @@ export class Feed extends EventTarget {
 
   release() {
     this.drop([...this.#strays].filter((id) => !this.#parts.isInUse(id)));
+  }
+
+  // Time goes by, and some groups no longer pass.
+  #age() {
+    const { store, filters, isInUse, order } = this.#parts;
+    if (!filters.get("within") || order.held) return;
+    const old = [...store.values()].filter((group) => !this.#matches(group) && !isInUse(group.id));
+    for (const group of old) this.#noteUrgent(group);
+    store.remove(old.map((group) => group.id));
+    this.#say(this.#numbers);
   }
 
   drop(ids) {

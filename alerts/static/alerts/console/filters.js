@@ -25,6 +25,7 @@ export const NAMES = [
   "tenant",
   "q",
   "since",
+  "within",
   "until",
   "suppressed",
 ];

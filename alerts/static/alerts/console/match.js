@@ -1,6 +1,7 @@
 // Whether a group from the socket belongs on the page: the rules of alerts/api/filters.py for one group.
 
 import { network } from "./addresses.js";
+import { length, now } from "./time.js";
 
 /** A function that says whether a group passes the filters in `query`; `userId` is who "me" is. */
 export function matcher(query, userId) {
@@ -30,6 +31,8 @@ export function matcher(query, userId) {
   if (words.length > 0) tests.push((group) => containsAll(group.title.toLowerCase(), words));
   const [since, until] = ["since", "until"].map((name) => Date.parse(query.get(name)));
   if (since) tests.push((group) => Date.parse(group.last_seen_at) >= since);
+  const within = length(query.get("within"));
+  if (within !== null) tests.push((group) => Date.parse(group.last_seen_at) >= now() - within);
   if (until) tests.push((group) => Date.parse(group.last_seen_at) <= until);
   return (group) => tests.every((test) => test(group));
 }

@@ -33,6 +33,14 @@ export function span(milliseconds) {
   return `${Math.floor(length / DAY)} d`;
 }
 
+const UNITS = { m: MINUTE, h: HOUR, d: DAY };
+
+/** The milliseconds of "15m", "24h" or "7d"; of anything else null. */
+export function length(text) {
+  const [, number, unit] = /^(\d{1,3})([mhd])$/.exec(text ?? "") ?? [];
+  return unit ? number * UNITS[unit] : null;
+}
+
 /** How long ago `moment` was. A moment in the future, because a clock is slightly off, is "just now". */
 export function ago(moment) {
   const age = now() - moment;

@@ -5,6 +5,7 @@
 //   .focusSearch()
 
 import { button, element } from "./dom.js";
+import { length, span } from "./time.js";
 import { DISPOSITIONS } from "./words.js";
 
 const TYPED_FOR = 300; // milliseconds without a key
@@ -18,6 +19,7 @@ const LABELS = {
   tenant: "tenant",
   q: "title",
   since: "since",
+  within: "last seen within",
   until: "until",
   suppressed: "suppressed",
 };
@@ -141,6 +143,7 @@ export class Toolbar {
   #inWords(name, value) {
     if (name === "disposition") return DISPOSITIONS[value] ?? value;
     if (name === "since" || name === "until") return new Date(value).toLocaleString();
+    if (name === "within") return length(value) === null ? value : span(length(value));
     if (name === "assignee")
       return this.#panel.elements.assignee.querySelector(`[value="${CSS.escape(value)}"]`)?.text ?? value;
     if (name === "tenant") return this.#parts.people.tenants.find(({ slug }) => slug === value)?.name ?? value;
