@@ -203,5 +203,5 @@ function fact(name, value) {
 
 function moment(iso) {
   const date = new Date(iso);
-  return element("span", {}, exact(date), " · ", element("time", { datetime: iso }, ago(date)));
+  return element("span", {}, exact(date), " ", element("time", { datetime: iso }, ago(date)));
 }
