@@ -89,11 +89,12 @@ class Search:
         return Candidates(ids, newest) if len(ids) <= MAX_CANDIDATES else None
 
 
-def add_entries() -> int:
-    """Add the entries of the next groups, and return how many: 0 while another process does it."""
+def add_entries(*, waits: bool = False) -> int:
+    """Add the entries of the next groups, and return how many. While another process does it, wait or add none."""
+    lock = "pg_advisory_xact_lock" if waits else "pg_try_advisory_xact_lock"
     with bypass_isolation(), transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [LOCK])
-        if not cursor.fetchone()[0]:
+        cursor.execute(f"SELECT {lock}(%s)", [LOCK])
+        if cursor.fetchone()[0] is False:
             return 0
         cursor.execute(ADD_NEXT, [STEP_ROWS])
         return cursor.rowcount
@@ -104,7 +105,7 @@ def tidy_entries() -> int:
     if connection.vendor != "postgresql":
         return 0
     count, last = 0, 0
-    while added := add_entries():
+    while added := add_entries(waits=True):
         count += added
     while step := list(
         GroupSearchEntry.objects.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:STEP_ROWS]

@@ -22,6 +22,12 @@ export class Problem extends Error {
   }
 }
 
+/** "source: This is not an address or a network." */
+export function inWords(error) {
+  if (!(error instanceof Problem) || error.errors.length === 0) return error.message;
+  return error.errors.map(({ field, detail }) => (field ? `${field.replace("_", " ")}: ${detail}` : detail)).join(" ");
+}
+
 /** The server did not answer, or was too busy to. What was asked for may have been done all the same. */
 export class Unanswered extends Error {}
 

@@ -122,12 +122,12 @@ export class Detail extends EventTarget {
   }
 
   #fail(error) {
-    const words = error.status === 404 ? "This group is no longer stored." : error.message;
-    this.heading.textContent = "Not found";
-    this.place.querySelector(".detail-body").replaceChildren(
-      element("p", { class: "notice notice-error" }, words),
-      button("Try again", () => this.#load()),
-    );
+    const isGone = error.status === 404;
+    const words = isGone ? "This group is not stored, or you may not see it." : error.message;
+    this.heading.textContent = isGone ? "Not found" : "Not loaded";
+    const parts = [element("p", { class: "notice notice-error" }, words)];
+    if (!isGone) parts.push(button("Try again", () => this.#load()));
+    this.place.querySelector(".detail-body").replaceChildren(...parts);
   }
 
   #draw() {
@@ -136,6 +136,7 @@ export class Detail extends EventTarget {
     this.heading.textContent = group?.title ?? "Loading…";
     this.place.querySelector(".chip").textContent = group?.severity ?? "";
     this.place.querySelector(".detail-state").textContent = group ? stateInWords(group) : "";
+    this.place.classList.toggle("is-empty", !group);
     if (!group) return;
     this.#drawActions(group);
     this.place.querySelector(".facts").replaceChildren(...this.#facts(group));

@@ -13,7 +13,7 @@
 //   dispatches "status" when that changed, and "loaded" (detail: {anew}) after the groups were loaded; `anew` if what
 //     the page had before may be wrong
 
-import { isAborted, Problem } from "./api.js";
+import { inWords, isAborted, Problem } from "./api.js";
 import { matcher } from "./match.js";
 import { isUrgent } from "./store.js";
 import { setClock } from "./time.js";
@@ -151,7 +151,7 @@ export class Feed extends EventTarget {
       const latest = await (anew ? this.#loadAnew(signal) : this.#latest(signal));
       this.#add(latest.groups, { anew });
       this.#next = latest.next;
-      this.#say({ loading: false, hasMore: this.#next !== null, ...this.#numbers });
+      this.#say({ loading: false, hasMore: this.#next !== null, problem: latest.problem, ...this.#numbers });
       if (anew) this.#parts.socket.start(latest.revision, this.#lastAlert());
       this.#isStale = false;
       this.dispatchEvent(new CustomEvent("loaded", { detail: { anew } }));
@@ -170,7 +170,7 @@ export class Feed extends EventTarget {
     this.#outside.clear();
     for (const group of urgent.groups) this.#noteUrgent(group);
     const groups = [...urgent.groups.filter(this.#matches), ...latest.groups];
-    return { groups, next: latest.next, revision: Math.min(urgent.revision, latest.revision) };
+    return { ...latest, groups, revision: Math.min(urgent.revision, latest.revision) };
   }
 
   // Only without filters is it the last of all.
@@ -182,9 +182,23 @@ export class Feed extends EventTarget {
   async #latest(signal) {
     const query = this.#parts.filters.query;
     query.set("limit", PAGE);
-    const answer = await this.#parts.api.get("groups", query, { signal });
-    setClock(answer.now);
-    return { groups: answer.results, next: following(answer), revision: answer.revision };
+    try {
+      const answer = await this.#parts.api.get("groups", query, { signal });
+      setClock(answer.now);
+      return { groups: answer.results, next: following(answer), revision: answer.revision, problem: "" };
+    } catch (error) {
+      if (!(error instanceof Problem && error.status === 400)) throw error;
+      return this.#withoutFilters(inWords(error));
+    }
+  }
+
+  // Nobody understands the filters, so no group passes them. The page still listens for what is critical.
+  #withoutFilters(problem) {
+    const { store, isInUse } = this.#parts;
+    this.#matches = () => false;
+    store.remove([...store.values()].map((group) => group.id).filter((id) => !isInUse(id)));
+    this.#sortUrgent();
+    return { groups: [], next: null, revision: Number.POSITIVE_INFINITY, problem };
   }
 
   // All that are new and critical, however long ago they changed and whether they pass the filters or not.

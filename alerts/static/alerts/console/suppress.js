@@ -5,7 +5,7 @@
 //   .renew(rule)    asks, and begins with the conditions of `rule`
 //   dispatches "made" once there is a new rule
 
-import { Problem } from "./api.js";
+import { inWords } from "./api.js";
 import { element } from "./dom.js";
 import { now } from "./time.js";
 import { counted, route } from "./words.js";
@@ -166,10 +166,4 @@ function example({ group, alerts }) {
     element("span", { dir: "auto" }, ` ${group.title} `),
     element("span", { class: "muted", dir: "auto" }, words),
   );
-}
-
-/** "source: This is not an address or a network." */
-function inWords(error) {
-  if (!(error instanceof Problem) || error.errors.length === 0) return error.message;
-  return error.errors.map(({ field, detail }) => (field ? `${field.replace("_", " ")}: ${detail}` : detail)).join(" ");
 }

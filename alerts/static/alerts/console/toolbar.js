@@ -100,7 +100,7 @@ export class Toolbar {
       if (!field.name || field === document.activeElement) continue;
       const value = filters.get(field.name) ?? "";
       if (field.type === "checkbox") field.checked = value !== "";
-      else field.value = field.type === "datetime-local" && value ? localTime(new Date(value)) : value;
+      else field.value = field.type === "datetime-local" ? localTime(value) : value;
     }
   }
 
@@ -142,7 +142,7 @@ export class Toolbar {
 
   #inWords(name, value) {
     if (name === "disposition") return DISPOSITIONS[value] ?? value;
-    if (name === "since" || name === "until") return new Date(value).toLocaleString();
+    if (name === "since" || name === "until") return isTime(value) ? new Date(value).toLocaleString() : value;
     if (name === "within") return length(value) === null ? value : span(length(value));
     if (name === "assignee")
       return this.#panel.elements.assignee.querySelector(`[value="${CSS.escape(value)}"]`)?.text ?? value;
@@ -182,7 +182,14 @@ function fillOptions(select, options) {
   select.replaceChildren(...wanted);
 }
 
-/** As a field for a local time wants it: 2026-05-01T08:30. */
-function localTime(date) {
+// An address may have anything in it.
+function isTime(text) {
+  return !Number.isNaN(Date.parse(text));
+}
+
+/** As a field for a local time wants it: 2026-05-01T08:30. Empty if `text` is no time. */
+function localTime(text) {
+  if (!isTime(text)) return "";
+  const date = new Date(text);
   return new Date(date - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
 }
