@@ -45,6 +45,7 @@ class Offline(Awake):
         self.uplink.mend()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("state", [Awake, Frozen, Offline])
 def test_a_critical_alert_before_5000_low_ones_is_on_the_screen(server, key, analyst, page, uplink, state):
     open_console(page, uplink.url)

@@ -9,7 +9,7 @@ from tenants.models import Membership, Role
 from tests.support.browser import PHONE, expect_titles, focus, open_console, row, rows
 from tests.support.events import alert
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture

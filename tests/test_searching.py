@@ -111,25 +111,25 @@ def test_searches_without_trigrams_find_the_same(side, client):
 
 
 @servers_only
-@pytest.mark.parametrize("query", [{"q": "needle"}, {"address": "203.0.113.9"}])
-def test_few_groups_are_found_without_reading_the_others(side, client, query):
+def test_few_groups_are_found_without_reading_the_others(side, client):
     AlertGroup.objects.bulk_create(
         AlertGroup(
             tenant=side.tenant, fingerprint=number.to_bytes(16), title=f"Straw {number}", severity="low", count=1,
             source_ip=f"10.0.{number // 250}.{number % 250}", first_seen_at=NOW, last_seen_at=NOW, last_alert_id=0,
             revision=revision,
         )
-        for number, revision in enumerate(next_revisions(10_000))
+        for number, revision in enumerate(next_revisions(5_000))
     )  # fmt: skip
     fields = {"title": "A needle", "severity": "low", "source_ip": "203.0.113.9"}
     alert_row(tenant=side.tenant, device=side.device, timestamp=NOW, received_at=NOW, **fields)
     searching.tidy_entries()
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE alert_groups, alert_group_search")
-    with rows_read_of("alert_groups") as groups, rows_read_of("alert_group_search") as entries:
-        assert found(client, query) == ["A needle"]
-    assert sum(groups) < 20
-    assert sum(entries) < 20
+    for query in ({"q": "needle"}, {"address": "203.0.113.9"}):
+        with rows_read_of("alert_groups") as groups, rows_read_of("alert_group_search") as entries:
+            assert found(client, query) == ["A needle"]
+        assert sum(groups) < 20
+        assert sum(entries) < 20
 
 
 @servers_only

@@ -89,11 +89,11 @@ class Migration(migrations.Migration):
         migrations.RunPython(fill, migrations.RunPython.noop),
         migrations.AddIndex(
             model_name="groupsearchentry",
-            index=models.Index(fields=["tenant", "source_ip"], name="alert_group_search_source"),
+            index=models.Index(fields=["source_ip", "tenant"], name="alert_group_search_source"),
         ),
         migrations.AddIndex(
             model_name="groupsearchentry",
-            index=models.Index(fields=["tenant", "destination_ip"], name="alert_group_search_dest"),
+            index=models.Index(fields=["destination_ip", "tenant"], name="alert_group_search_dest"),
         ),
         migrations.RunPython(index_titles, migrations.RunPython.noop),
         migrations.RunPython(estimate_titles, forget_titles),

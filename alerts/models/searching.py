@@ -24,8 +24,8 @@ class GroupSearchEntry(TenantOwned):
     class Meta:
         db_table = "alert_group_search"
         indexes = [
-            models.Index(fields=["tenant", "source_ip"], name="alert_group_search_source"),
-            models.Index(fields=["tenant", "destination_ip"], name="alert_group_search_dest"),
+            models.Index(fields=["source_ip", "tenant"], name="alert_group_search_source"),
+            models.Index(fields=["destination_ip", "tenant"], name="alert_group_search_dest"),
         ]
 
     def __str__(self) -> str:
