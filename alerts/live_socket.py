@@ -221,10 +221,18 @@ class LiveSocket(AsyncWebsocketConsumer):
         return await self.user_sockets.run(self._refusal)
 
     def _refusal(self) -> int | None:
-        user = user_of(cast("Any", self.scope)["session_key"])
-        if not user.is_authenticated or user.pk != self.user.pk:
+        user = self._logged_in()
+        if user is None:
             return CLOSE_NOT_LOGGED_IN
-        return CLOSE_NO_TENANT if tenants_of(user) != self.tenant_ids else None
+        if tenants_of(user) == self.tenant_ids:
+            return None
+        # A user who was disabled between the two questions sees no tenant either.
+        return CLOSE_NO_TENANT if self._logged_in() else CLOSE_NOT_LOGGED_IN
+
+    def _logged_in(self) -> Any | None:
+        """The user as they are now, None if it is no longer the one who opened the socket."""
+        user = user_of(cast("Any", self.scope)["session_key"])
+        return user if user.is_authenticated and user.pk == self.user.pk else None
 
 
 def number_in(query: dict[str, list[str]], name: str) -> int | None:

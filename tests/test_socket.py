@@ -359,6 +359,18 @@ async def test_a_user_who_may_no_longer_listen_is_cut_off_without_a_ping(
     assert await socket.receive_output(10) == {"type": "websocket.close", "code": code}
 
 
+async def test_a_user_who_is_disabled_during_a_check_is_logged_out(tenant, open_socket, monkeypatch):
+    def disable_first(user):
+        disable(tenant)
+        return tenants_of(user)
+
+    tenants_of = live_socket.tenants_of
+    monkeypatch.setattr(live_socket, "WATCH_SECONDS", 0.2)
+    socket = await open_socket(tenant, may_send=asyncio.Event())
+    monkeypatch.setattr(live_socket, "tenants_of", disable_first)
+    assert (await socket.receive_output(10))["code"] == 4401
+
+
 async def test_a_socket_is_checked_again_after_a_check_that_failed(tenant, open_socket, monkeypatch):
     """As happens while the database is down."""
     monkeypatch.setattr(live_socket, "WATCH_SECONDS", 0.2)
