@@ -87,6 +87,8 @@ def test_a_shift_is_worked_without_a_mouse(server, key, analyst, page):
     for title in ("third", "second", "first"):
         server.post(key, [alert(title, description=f"About the {title}.")])
     page.goto(server.url)
+    # The browser moves the focus when it next draws, which may be after the page has loaded.
+    expect(page.locator("#id_username")).to_be_focused()
     page.keyboard.type("ada")
     page.keyboard.press("Tab")
     page.keyboard.type("a good password")
