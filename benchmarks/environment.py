@@ -24,6 +24,7 @@ def prepare() -> None:
     import django
 
     servers.complete_environment()
+    os.environ["WORKER"] = "true"
     os.environ["DJANGO_SETTINGS_MODULE"] = "ingestcloud.settings"
     django.setup()
     from django.core.management import call_command

@@ -1,5 +1,6 @@
 """Connections to PostgreSQL on which every operation ends, and of which dead ones are given up together."""
 
+from contextvars import ContextVar
 from typing import Any, ClassVar, cast
 
 import psycopg
@@ -8,6 +9,8 @@ from django.db.backends.postgresql.base import DatabaseWrapper
 from psycopg.errors import _WaitTimeout  # what `Connection.wait` is documented to raise; it has no public name
 
 OPERATION_SECONDS = 8.0
+# What a thread for slow work waits for an operation, in seconds, where a server would give up after OPERATION_SECONDS.
+patience: ContextVar[float | None] = ContextVar("patience", default=None)
 
 
 class BoundedConnection(psycopg.Connection[Any]):
@@ -37,8 +40,9 @@ class BoundedConnection(psycopg.Connection[Any]):
     def _wait(self, gen: Any, interval: float, timeout: float | None) -> Any:
         if timeout is not None or self.seconds is None:
             return super().wait(gen, interval, timeout)
+        seconds = patience.get() or self.seconds
         try:
-            return super().wait(gen, interval, self.seconds)
+            return super().wait(gen, interval, seconds)
         except _WaitTimeout as error:
             self.pgconn.finish()
-            raise psycopg.OperationalError(f"The database did not answer within {self.seconds:g} seconds.") from error
+            raise psycopg.OperationalError(f"The database did not answer within {seconds:g} seconds.") from error

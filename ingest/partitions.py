@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 TABLE = "ingest_events"
 WEEK = timedelta(weeks=1)
-WEEKS_AHEAD = 4  # weeks: `maintain` may fail to run for a month
+WEEKS_AHEAD = 4  # weeks: maintenance may fail for a month
 LOCK_SECONDS = 2  # longest time that devices wait behind us, while we wait for a long query
 LOCK_TRIES = 5
 MAINTENANCE_LOCK = 0x5EC_C1EA2  # an advisory lock: two processes may run `maintain` at once
@@ -27,6 +27,9 @@ MAINTENANCE_LOCK = 0x5EC_C1EA2  # an advisory lock: two processes may run `maint
 
 class TableBusy(Exception):  # noqa: N818  PostgreSQL calls it lock_not_available, and nothing here is at fault
     """Long queries hold the table locked. Trying again is safe at any time."""
+
+    def __init__(self) -> None:
+        super().__init__(f"Long queries hold {TABLE}: its partitions are left for the next run.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,7 @@ def _is_empty(cursor: CursorWrapper, name: str) -> bool:
 
 
 def in_default() -> bool:
-    """Whether the default partition has events: `maintain` has not been run for weeks, or a clock is wrong."""
+    """Whether the default partition has events: it was not maintained for weeks, or a clock is wrong."""
     if connection.vendor != "postgresql":
         return False
     with connection.cursor() as cursor:

@@ -9,6 +9,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 import django
+from django.conf import settings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ingestcloud.settings")
 django.setup(set_prefix=False)  # loads the apps, which the imports below need
@@ -29,6 +30,8 @@ from ingest.refusals import rejection_queue  # noqa: E402
 from ingest.refused_keys import refused_keys  # noqa: E402
 from ingest.storing import close_writer  # noqa: E402
 from ingestcloud.pages import PageHandler, Pages  # noqa: E402
+from ingestcloud.tasks import TASKS  # noqa: E402
+from insights.worker import Worker  # noqa: E402
 
 BoundedConnection.seconds = OPERATION_SECONDS  # a command may take longer, a server may not
 ingest_application = IngestHandler()
@@ -58,6 +61,7 @@ def end_with_parent() -> None:
 
 async def lifespan(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     """Prepare when the server starts. When it stops, end the writer's threads once all they accepted is stored."""
+    worker = Worker(TASKS if settings.WORKER else ())
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
@@ -67,8 +71,9 @@ async def lifespan(scope: dict[str, Any], receive: Receive, send: Send) -> None:
             gc.freeze()
             gc.set_threshold(GC_THRESHOLD)
             end_with_parent()
+            worker.start()
         if message["type"] == "lifespan.shutdown":
-            await asyncio.to_thread(close_writer)
+            await asyncio.gather(asyncio.to_thread(close_writer), asyncio.to_thread(worker.stop))
             await refused_keys.write()
             await rejection_queue.close()
             keep_cancelling(asyncio.get_running_loop())

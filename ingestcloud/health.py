@@ -7,10 +7,13 @@ from typing import cast
 from channels.layers import BaseChannelLayer, get_channel_layer
 from django.db import connection
 from django.http import HttpRequest, JsonResponse
+from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from common import sequences
 from common.database import QueryThreads
+from ingestcloud.tasks import TASKS
+from insights.worker import late
 
 ANSWER_SECONDS = 1.5  # for each part that is checked: the answer comes within two seconds, whatever hangs
 
@@ -25,12 +28,22 @@ def healthz(request: HttpRequest) -> JsonResponse:
 
 @require_safe
 async def readyz(request: HttpRequest) -> JsonResponse:
-    """200 if database and channel layer respond and no sequence is behind its table, else 503 with the reason."""
-    database, channel_layer = await asyncio.gather(
-        _state_of(_queries.run(_database_state)), _state_of(_channel_layer_state())
+    """200 if database and channel layer respond and no sequence is behind its table, else 503 with the reason.
+
+    Periodic tasks that are late are named, but no reason to send devices elsewhere.
+    """
+    database, channel_layer, worker = await asyncio.gather(
+        _state_of(_queries.run(_database_state)),
+        _state_of(_channel_layer_state()),
+        _state_of(_queries.run(_worker_state)),
     )
     ready = database == channel_layer == "ok"
-    body = {"status": "ok" if ready else "unavailable", "database": database, "channel_layer": channel_layer}
+    body = {
+        "status": "ok" if ready else "unavailable",
+        "database": database,
+        "channel_layer": channel_layer,
+        "worker": worker,
+    }
     return JsonResponse(body, status=200 if ready else 503)
 
 
@@ -55,3 +68,8 @@ async def _channel_layer_state() -> str:
     layer = cast("BaseChannelLayer", get_channel_layer())  # settings always have one
     await layer.group_send("readyz", {"type": "readyz"})
     return "ok"
+
+
+def _worker_state() -> str:
+    names = ", ".join(late(TASKS, timezone.now()))
+    return f"late: {names}" if names else "ok"

@@ -46,6 +46,7 @@ try:
     DATABASE_PREPARE = env.bool("DATABASE_PREPARE", True)
     REDIS_URL = env.str("REDIS_URL", "")
     WEB_CONCURRENCY = env.int("WEB_CONCURRENCY", 1)
+    WORKER = env.bool("WORKER", True)
     INGEST_MAX_EVENTS = env.int("INGEST_MAX_EVENTS", 1000)
     INGEST_MAX_BYTES = env.int("INGEST_MAX_BYTES", 5 * 1024 * 1024)
     INGEST_BACKLOG_BYTES = env.int("INGEST_BACKLOG_BYTES", 64 * 1024 * 1024)
@@ -83,6 +84,7 @@ INSTALLED_APPS = [
     "devices",
     "alerts",
     "ingest",
+    "insights",
 ]
 
 # The order matters. Problems come first, because they turn the errors of all others into JSON. A form is checked before
@@ -141,8 +143,8 @@ else:
         "min_size": 1,
         # One for everything that may run at the same time, so that pages never take the connections that devices need:
         # 8 pages and 2 registrations (ingestcloud.pages), 4 threads for sockets, 5 for keys and refusals, 2 for health,
-        # 1 for what searches read, 2 writers.
-        "max_size": 24,
+        # 1 for what searches read, 2 for periodic tasks, 2 writers.
+        "max_size": 26,
         "timeout": 3,
         "reconnect_timeout": 3,
         "max_idle": 30,

@@ -150,5 +150,6 @@ def test_readyz_says_what_is_unavailable(start_server, transactional_db):
     server = start_server(REDIS_URL="redis://127.0.0.1:1")
     response = httpx.get(f"{server.url}/readyz")
     assert response.status_code == 503
-    assert response.json() == {"status": "unavailable", "database": "ok", "channel_layer": "unavailable"}
+    states = response.json()
+    assert (states["status"], states["database"], states["channel_layer"]) == ("unavailable", "ok", "unavailable")
     server.stop()

@@ -66,7 +66,7 @@ class Site:
             os.environ |= {"DATABASE_URL": self.database.url, "REDIS_URL": self.redis.connection_url}
             self.proxy = StallingProxy(self.database.connect)
         servers.complete_environment()
-        os.environ["LOG_LEVEL"] = "CRITICAL"
+        os.environ |= {"LOG_LEVEL": "CRITICAL", "WORKER": "true"}
         (*self.keys, self.bad_key), self.cookies = make_devices_and_analysts()
         # SQLite and the in-memory layer belong to one process.
         if servers.STACK == "servers":
