@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 from types import SimpleNamespace
@@ -82,7 +83,7 @@ def make_batch(body: bytes, decoded: "Decoded", key: DeviceKey, source: str | No
     events, fields = decoded
     if len(events) > settings.INGEST_MAX_EVENTS:
         raise TooManyEvents(len(events), settings.INGEST_MAX_EVENTS)
-    kinds = {event.kind for event in events}
+    kinds = Counter(event.kind for event in events)
     alerts = []
     if Kind.SECURITY_ALERT in kinds:
         described = zip(events, fields, strict=True)
@@ -90,7 +91,7 @@ def make_batch(body: bytes, decoded: "Decoded", key: DeviceKey, source: str | No
     modules = {module.value for kind in kinds if (module := KINDS[kind].module)}
     if modules and (off := modules.difference(key.device.tenant.modules)):
         raise ModuleDisabled(off, len(events))
-    return Batch(key, hashlib.sha256(body).digest(), len(body), source, received_at, events, alerts, modules)
+    return Batch(key, hashlib.sha256(body).digest(), len(body), source, received_at, events, kinds, alerts, modules)
 
 
 def module_off(module: Module) -> str:

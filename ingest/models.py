@@ -2,6 +2,7 @@
 
 from django.db import models
 
+from common.indexes import BlockIndex
 from devices.models import SentByDevice
 
 
@@ -13,6 +14,8 @@ class Kind(models.TextChoices):
     BACKUP_EVENT = "backup_event"
 
 
+# The column of a batch that counts its events of a kind.
+KIND_COUNTS = {kind: "alert_count" if kind is Kind.SECURITY_ALERT else f"{kind}_count" for kind in Kind}
 NAME_LENGTH = 300  # of a batch's name: 255 characters that a device may send, and what we add
 
 
@@ -22,6 +25,11 @@ class IngestBatch(SentByDevice):
     digest = models.BinaryField(max_length=32, help_text="SHA-256 of the inflated body.")
     event_count = models.PositiveIntegerField("events")
     alert_count = models.PositiveIntegerField("alerts")
+    # Null in batches from before these columns.
+    telemetry_count = models.PositiveIntegerField("telemetry", null=True)
+    log_count = models.PositiveIntegerField("log", null=True)
+    discovery_count = models.PositiveIntegerField("discoveries", null=True)
+    backup_event_count = models.PositiveIntegerField("backup events", null=True)
     byte_count = models.PositiveIntegerField("bytes", help_text="Size of the inflated body.")
     source = models.GenericIPAddressField(null=True, help_text="The address the request came from.")
     received_at = models.DateTimeField(help_text="Our clock.")
@@ -34,6 +42,7 @@ class IngestBatch(SentByDevice):
         verbose_name = "batch"
         verbose_name_plural = "batches"
         ordering = ["-id"]
+        indexes = [BlockIndex(fields=["received_at"], name="ingest_batches_received_at")]
         constraints = [
             models.UniqueConstraint(
                 fields=["device", "digest"],

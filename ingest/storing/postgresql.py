@@ -34,6 +34,10 @@ class _Row(msgspec.Struct):
     modules: list[str]
     events: list[Event]
     alerts: list[dict[str, object]]
+    telemetry_count: int
+    log_count: int
+    discovery_count: int
+    backup_event_count: int
 
 
 ENABLED = ", ".join(f"CASE WHEN tenant.{module}_enabled THEN '{module}' END" for module in Module)
@@ -55,10 +59,11 @@ ENABLED = ", ".join(f"CASE WHEN tenant.{module}_enabled THEN '{module}' END" for
 # giving an id to each repeat: the admin, which looks back by ids, would find little. If a group was closed meanwhile,
 # its id is taken, and the statement is tried again. (An update would read the groups again only by setting up the whole
 # statement once more: that cost a tenth of all batches.)
-BATCH_COLUMNS = """tenant_id, device_id, digest, event_count, alert_count, byte_count, source, received_at,
-         idempotency_key"""
-BATCH_VALUES = """tenant_id, device_id, digest, jsonb_array_length(events), jsonb_array_length(alerts), byte_count,
-         source, received_at, idempotency_key"""
+KIND_COLUMNS = "telemetry_count, log_count, discovery_count, backup_event_count"
+BATCH_COLUMNS = f"""tenant_id, device_id, digest, event_count, alert_count, byte_count, source, received_at,
+         idempotency_key, {KIND_COLUMNS}"""
+BATCH_VALUES = f"""tenant_id, device_id, digest, jsonb_array_length(events), jsonb_array_length(alerts), byte_count,
+         source, received_at, idempotency_key, {KIND_COLUMNS}"""
 GROUP_COLUMNS = """tenant_id, fingerprint, title, source_ip, destination_ip, device_id, severity, count,
          suppressed_count, first_seen_at, last_seen_at, last_alert_id, revision"""
 ALERT_COLUMNS = ", ".join(
@@ -106,7 +111,8 @@ WITH given AS MATERIALIZED (
          CASE WHEN tenant.id IS NOT NULL THEN array_remove(ARRAY[{ENABLED}], NULL) END AS enabled
     FROM jsonb_to_recordset(%s) AS batch (
       number integer, key_id bigint, device_id bigint, hex_digest text, byte_count integer,
-      source inet, received_at timestamptz, idempotency_key text, modules text[], events jsonb, alerts jsonb)
+      source inet, received_at timestamptz, idempotency_key text, modules text[], events jsonb, alerts jsonb,
+      {KIND_COLUMNS.replace(",", " integer,")} integer)
     LEFT JOIN device_keys AS key
       ON key.id = key_id AND key.revoked_at IS NULL AND (key.expires_at IS NULL OR key.expires_at > received_at)
     LEFT JOIN devices AS device ON device.id = key.device_id
@@ -279,4 +285,5 @@ def _row(number: int, batch: Batch) -> _Row:
         modules=list(batch.modules),
         events=batch.events,
         alerts=[{"fingerprint": alert.fingerprint.hex(), **alert.row} for alert in batch.alerts],
+        **batch.kind_counts,
     )

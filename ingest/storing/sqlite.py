@@ -23,7 +23,7 @@ from tenants.models import Module
 
 BATCH_COLUMNS = (
     "tenant_id", "device_id", "digest", "event_count", "alert_count", "byte_count", "source", "received_at",
-    "idempotency_key",
+    "idempotency_key", "telemetry_count", "log_count", "discovery_count", "backup_event_count",
 )  # fmt: skip
 
 
@@ -149,7 +149,8 @@ def _insert_batches(batches: list[Batch]) -> list[tuple[int, Batch]]:
 
 def _batch_row(batch: Batch) -> tuple[Any, ...]:
     counts = len(batch.events), len(batch.alerts), batch.byte_count
-    return *_who(batch), batch.digest, *counts, batch.source, _received_at(batch), batch.idempotency_key
+    what = batch.digest, *counts, batch.source, _received_at(batch), batch.idempotency_key
+    return *_who(batch), *what, *batch.kind_counts.values()
 
 
 def _suppress(alerts: list[NewAlert]) -> dict[int, int]:

@@ -23,11 +23,12 @@ class LastRunQuerySet(models.QuerySet[Any]):
         return bool(self.filter(may_run, task=task).update(started_at=now, running_until=now + limit))
 
     def end(self, task: str, started_at: datetime, ended_at: datetime, error: str) -> None:
-        """Note how the run that began at `started_at` ended, unless another has begun since."""
-        ended: dict[str, Any] = {"running_until": None, "error": error, "took": ended_at - started_at}
+        """Note how the run that began at `started_at` ended. If another has begun since, only a success counts."""
+        run = self.filter(task=task)
         if not error:
-            ended["succeeded_at"] = started_at
-        self.filter(task=task, started_at=started_at).update(**ended)
+            run.exclude(succeeded_at__range=(started_at, ended_at)).update(succeeded_at=started_at)
+        ended = {"running_until": None, "error": error, "took": ended_at - started_at}
+        run.filter(started_at=started_at).update(**ended)
 
 
 class LastRun(models.Model):
