@@ -55,6 +55,11 @@ class InvalidDeviceKey(AuthenticationFailed):
     default_code = "invalid_device_key"
     default_detail = "The X-Device-Key header is missing, or its key is not valid."
 
+    def __init__(self, key: DeviceKey | None = None) -> None:
+        """`key` is for staff, if it is only no longer valid. The answer does not depend on it."""
+        self.key = key
+        super().__init__()
+
 
 class DeviceKeyAuthentication(BaseAuthentication):
     """`request.auth` is the DeviceKey, with its device and tenant. A device is not a user."""
@@ -63,9 +68,9 @@ class DeviceKeyAuthentication(BaseAuthentication):
         digest = self._digest(request)
         key = known_keys.get(digest)
         if key is None:
-            key = DeviceKey.objects.usable().select_related("device__tenant").filter(digest=digest).first()
-            if key is None:
-                raise InvalidDeviceKey
+            key = DeviceKey.objects.select_related("device__tenant").filter(digest=digest).first()
+            if key is None or not key.is_usable(timezone.now()):
+                raise InvalidDeviceKey(key)
             known_keys.add(key)
         return AnonymousUser(), key
 

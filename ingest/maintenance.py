@@ -6,7 +6,7 @@ from datetime import datetime
 from django.utils import timezone
 
 from alerts.searching import tidy_entries
-from ingest import partitions, rejections, retention
+from ingest import partitions, rejections, retention, tallies
 from tenants.models import Tenant
 from tenants.sessions import SessionStore
 
@@ -50,6 +50,7 @@ def _drop_partitions(now: datetime, report: Report) -> None:
 def _delete_rows(now: datetime, report: Report) -> None:
     if count := rejections.delete_expired(now):
         report(f"Deleted {count:,} rejected batches.")
+    tallies.delete_expired(now)
     for tenant in Tenant.objects.all():
         for model, count in retention.delete_expired(tenant, now).items():
             if count:

@@ -121,6 +121,42 @@ class RefusedKeyCount(models.Model):
         return f"{self.requests} in the hour of {self.hour:%Y-%m-%d %H:%M}"
 
 
+class RefusalCount(SentByDevice):
+    """How many batches of a device were refused in a minute for the same reason."""
+
+    pk = models.CompositePrimaryKey("minute", "device", "code")
+    minute = models.DateTimeField(help_text="When it began.")
+    code = models.CharField(
+        max_length=64, help_text="That of the answer, but key_revoked or key_expired where the answer does not say."
+    )
+    requests = models.PositiveBigIntegerField()
+
+    class Meta:
+        db_table = "refusal_counts"
+        indexes = [
+            models.Index(fields=["device", "minute"], name="refusal_counts_device"),
+            models.Index(fields=["tenant", "minute"], name="refusal_counts_tenant"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.requests} of {self.code} in the minute of {self.minute:%Y-%m-%d %H:%M}"
+
+
+class LatencyCount(models.Model):
+    """How many batches were stored in a minute within the same time from their last byte."""
+
+    pk = models.CompositePrimaryKey("minute", "milliseconds")
+    minute = models.DateTimeField(help_text="When it began.")
+    milliseconds = models.PositiveIntegerField(help_text="The longest time that is counted here.")
+    requests = models.PositiveBigIntegerField()
+
+    class Meta:
+        db_table = "latency_counts"
+
+    def __str__(self) -> str:
+        return f"{self.requests} within {self.milliseconds} ms in the minute of {self.minute:%Y-%m-%d %H:%M}"
+
+
 class IngestEvent(SentByDevice):
     """One event as the device sent it.
 

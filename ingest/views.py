@@ -1,6 +1,7 @@
 """`POST /v1/ingest`."""
 
 import json
+import time
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -25,6 +26,7 @@ from ingest.refusals import refusal_lines, rejection_queue
 from ingest.refused_keys import refused_keys
 from ingest.rejections import LEFT_OUT, Rejection, keep_bad_events, name_of_rest
 from ingest.storing import store_batch
+from ingest.tallies import count_latency, count_refusal
 from ingest.turns import run_in_turn
 
 LENIENT_APPLIED = {"Preference-Applied": "handling=lenient"}
@@ -38,6 +40,8 @@ class IngestView(APIView):
     authentication_classes = [DeviceKeyAuthentication]
     parser_classes = []  # the body is read and bounded while it arrives, and parsed only for a good key
     body = b""  # a refusal may come before it is read
+    arrived_at = 0.0  # when the last byte of it came
+    old_key: DeviceKey | None = None  # that the request came with, if it was revoked or has expired
 
     async def dispatch(  # type: ignore[override]
         self, request: HttpRequest, *args: object, **kwargs: object
@@ -77,6 +81,9 @@ class IngestView(APIView):
                 await store_batch(batch)
             except StoredInPart as part:
                 stored = part.accepted
+        count_latency(time.perf_counter() - self.arrived_at)
+        if rejected:
+            count_refusal(key.device, LEFT_OUT)
         if rejected or stored is not None:
             return lenient_answer(batch, rejected, stored)
         return HttpResponse(status=204, headers=LENIENT_APPLIED) if lenient else None
@@ -88,6 +95,7 @@ class IngestView(APIView):
         allowance = limiter.of(key.device)
         try:
             self.body = await read_body(request, settings.INGEST_MAX_BYTES, reservation)
+            self.arrived_at = time.perf_counter()
             if allowance:
                 allowance.admit(self.body)
             arguments = self.body, key, source_address(request.META), datetime.now(UTC)
@@ -116,7 +124,8 @@ class IngestView(APIView):
         source = network_of(self.request.META)
         try:
             await run_key_query(source, self.perform_authentication, self.request)
-        except InvalidDeviceKey:
+        except InvalidDeviceKey as refusal:
+            self.old_key = refusal.key
             wrong_keys.take(source)
             raise
         return cast("DeviceKey", self.request.auth)
@@ -126,8 +135,12 @@ class IngestView(APIView):
         key = cast("DeviceKey | None", getattr(self.request, "_auth", None))  # `auth` would look the key up
         if key is None and response.status_code == 401:
             refused_keys.add(source_address(self.request.META))
+            if self.old_key:
+                count_refusal(self.old_key.device, f"key_{self.old_key.state}")
             return
         problem = json.loads(response.content)
+        if key is not None:
+            count_refusal(key.device, problem["code"])
         refusal_lines.add(key.device if key else None, problem)
         if key is not None and response.status_code in KEPT:
             rejection_queue.put(self._refused_body(key, problem))

@@ -29,6 +29,7 @@ from ingest.paths import INGEST_PATH  # noqa: E402
 from ingest.refusals import rejection_queue  # noqa: E402
 from ingest.refused_keys import refused_keys  # noqa: E402
 from ingest.storing import close_writer  # noqa: E402
+from ingest.tallies import latencies, refusals  # noqa: E402
 from ingestcloud.pages import PageHandler, Pages  # noqa: E402
 from ingestcloud.tasks import TASKS  # noqa: E402
 from insights.worker import Worker  # noqa: E402
@@ -74,7 +75,7 @@ async def lifespan(scope: dict[str, Any], receive: Receive, send: Send) -> None:
             worker.start()
         if message["type"] == "lifespan.shutdown":
             await asyncio.gather(asyncio.to_thread(close_writer), asyncio.to_thread(worker.stop))
-            await refused_keys.write()
+            await asyncio.gather(refused_keys.write(), refusals.write(), latencies.write())
             await rejection_queue.close()
             keep_cancelling(asyncio.get_running_loop())
         await send({"type": f"{message['type']}.complete"})

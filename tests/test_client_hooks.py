@@ -14,7 +14,8 @@ from ingest.models import IngestBatch, IngestEvent
 from tests.support.events import log
 from tests.support.fake_site import BUSY, HANG_UP, problem
 from tests.support.live import free_port
-from tests.support.real_clients import CLIENTS, adapt, need, wait_for
+from tests.support.real_clients import CLIENTS, adapt, need
+from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.real_client, pytest.mark.once]
 

@@ -8,7 +8,7 @@ import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -30,6 +30,7 @@ from tests.support.live import HTTP
 from tests.support.sequences import set_back
 from tests.support.servers import embedded_only, servers_only
 from tests.support.sockets import ping, receive
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -223,19 +224,12 @@ def test_a_batch_that_waits_when_the_writer_is_closed_is_stored(new_writer, devi
     with writer._turn:
         writer._start()
         writer._jobs.put(job_of(device_key, log()))
-        until(lambda: writer._jobs.empty())  # a thread has the batch, and waits for its turn
+        wait_for(lambda: writer._jobs.empty())  # a thread has the batch, and waits for its turn
         closing.start()
-        until(lambda: not writer._jobs.empty())  # its next job is the mark that ends it
+        wait_for(lambda: not writer._jobs.empty())  # its next job is the mark that ends it
     closing.join()
     assert IngestEvent.objects.count() == 1
     assert writer._jobs.empty()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_nothing_is_stored_for_a_request_that_was_told_to_come_again(new_writer, device_key):

@@ -16,7 +16,8 @@ from alerts.models import SecurityAlert
 from ingest.models import IngestBatch, IngestEvent, RejectedBatch
 from tests.support.fake_site import BUSY, Site, problem
 from tests.support.live import free_port
-from tests.support.real_clients import CLIENTS, THEIRS, adapt, examples, need, wait_for
+from tests.support.real_clients import CLIENTS, THEIRS, adapt, examples, need
+from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.real_client, pytest.mark.once]
 

@@ -21,6 +21,7 @@ from insights.models import LastRun
 from insights.worker import LATE_AFTER, Task, Worker, late, run_if_due
 from tests.support.live import ROOT, test_database_url
 from tests.support.servers import servers_only
+from tests.support.waiting import wait_for
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
@@ -51,13 +52,6 @@ def move(**times: timedelta) -> None:
         for name, by in times.items():
             setattr(run, name, getattr(run, name) + by)
         run.save()
-
-
-def wait_for(condition) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.mark.django_db

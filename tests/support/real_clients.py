@@ -3,8 +3,7 @@
 import os
 import re
 import shutil
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -25,14 +24,6 @@ def need(*programs: str) -> None:
         pytest.fail(f"{', '.join(absent)} must be installed here")
     if absent:
         pytest.skip(f"{', '.join(absent)} not installed; .ci/run has Debian's packages")
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 20) -> None:
-    """Wait until `condition` holds; fail after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def examples(language: str) -> list[str]:

@@ -10,7 +10,8 @@ from django.utils import timezone
 
 from alerts.models import GroupChange, GroupSearchEntry, SavedFilter
 from devices.models import Device, DeviceKey, ProvisioningKey
-from ingest.models import IngestBatch, IngestEvent, RejectedBatch
+from ingest.models import IngestBatch, IngestEvent, RefusalCount, RejectedBatch
+from insights.models import COUNTS, DeviceHour, DeviceMinute, TenantHour, TenantMinute
 from tenants.models import Membership, Tenant
 from tests.support.alert_rows import alert_row, suppression_rule
 
@@ -53,12 +54,21 @@ class Side:
         self.rule = suppression_rule(
             self.tenant, now, title=f"{name}-noise", reason=f"{name}-reason", created_by=self.user
         )
+        counts = dict.fromkeys(COUNTS, 1) | {"tenant": self.tenant, "start": now}
+        counted = [
+            *(model.objects.create(device=self.device, **counts) for model in (DeviceMinute, DeviceHour)),
+            *(model.objects.create(**counts) for model in (TenantMinute, TenantHour)),
+            RefusalCount.objects.create(
+                tenant=self.tenant, device=self.device, minute=now, code=f"{name}-code", requests=1
+            ),
+        ]
         self.saved_filter = SavedFilter.objects.create(user=self.user, name=f"{name}-filter", query="status=new")
         self.rows = {
             type(row): row
             for row in (
                 self.tenant, self.device, self.key, self.provisioning_key, self.batch, self.event, self.alert,
                 self.alert.group, self.rejected, self.change, self.rule, self.saved_filter, self.search_entry,
+                *counted,
             )
         }  # fmt: skip
         self.group = Group.objects.create(name=f"{name}-group")
