@@ -4,13 +4,14 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from django.core.validators import MinValueValidator
-from django.db import models
+from django.db import models, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
 from common.text import printable
 from devices.keys import Key, KeyQuerySet
-from tenants.models import Tenant, TenantOwned, TenantOwnedQuerySet
+from tenants import audit
+from tenants.models import Tenant, TenantOwned, TenantOwnedQuerySet, Verb
 
 ONLINE_WITHIN = timedelta(minutes=5)  # since a device was last seen
 LAST_USE_EVERY = timedelta(minutes=1)  # between two notes of a device's or a key's last use: each is a write
@@ -112,11 +113,15 @@ class DeviceKey(Key):
 
     def rotate(self, overlap: timedelta) -> tuple["DeviceKey", str]:
         """Issue a successor. This key stays valid for `overlap`, so that the device can be switched over."""
-        end = timezone.now() + overlap
-        if self.expires_at is None or self.expires_at > end:
-            self.expires_at = end
-            self.save(update_fields=["expires_at"])
-        return DeviceKey.objects.issue(self.device)
+        before, end = self.expires_at, timezone.now() + overlap
+        with transaction.atomic():
+            if before is None or before > end:
+                self.expires_at = end
+                self.save(update_fields=["expires_at"])
+            successor, plaintext = DeviceKey.objects.issue(self.device)
+            after = {"expires_at": self.expires_at, "successor": str(successor)}
+            audit.record(Verb.DEVICE_KEY_ROTATED, self, before={"expires_at": before}, after=after)
+        return successor, plaintext
 
 
 class ProvisioningKeyQuerySet(KeyQuerySet):
@@ -171,3 +176,27 @@ class ProvisioningKey(Key):
     def state(self) -> str:
         state = super().state
         return "used up" if state == "active" and self.use_count >= self.usage_limit else state
+
+
+def how_added(device: Device) -> Verb:
+    return Verb.DEVICE_REGISTERED if device.registered_with_id else Verb.DEVICE_CREATED
+
+
+audit.Watch(
+    Device,
+    added=how_added,
+    changed=dict.fromkeys(["name", "type", "location", "events_per_second", "burst"], Verb.DEVICE_CHANGED),
+    details=["registered_with"],
+)
+audit.Watch(
+    DeviceKey,
+    added=Verb.DEVICE_KEY_ISSUED,
+    changed={"revoked_at": Verb.DEVICE_KEY_REVOKED},
+    details=["device", "expires_at"],
+)
+audit.Watch(
+    ProvisioningKey,
+    added=Verb.PROVISIONING_KEY_ISSUED,
+    changed={"revoked_at": Verb.PROVISIONING_KEY_REVOKED},
+    details=["label", "usage_limit", "expires_at"],
+)

@@ -23,6 +23,8 @@ from common.transactions import TimeLimit
 from devices.authentication import InvalidProvisioningKey, ProvisioningKeyAuthentication
 from devices.keys import key_digest
 from devices.models import Device, DeviceKey, ProvisioningKey
+from tenants import audit
+from tenants.models import ActorKind
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +114,7 @@ class RegisterView(APIView):
             raise InvalidRegistration(cast("dict[str, list[ErrorDetail]]", serializer.errors))
         given = {field: value or "" for field, value in serializer.validated_data.items()}
         try:
-            with self.time_limit.transaction():
+            with self.time_limit.transaction(), audit.acting(acting_key(key)):
                 device, plaintext = register(key, secret, self.arrived_at, **given)
         except IntegrityError as error:  # answered 503; the repeat must not meet the next id that is taken
             if sequences.is_taken_id(error):
@@ -124,6 +126,10 @@ class RegisterView(APIView):
         logger.info("Device %s of %s %s with %s from %s", device.name, key.tenant.slug, what, key, source)
         answer = {"device_id": device.pk, "device_key": plaintext, "tenant_id": device.tenant_id}
         return Response(RegisteredSerializer(answer).data, status=201, headers={"Cache-Control": "no-store"})
+
+
+def acting_key(key: ProvisioningKey) -> audit.Actor:
+    return audit.Actor(ActorKind.PROVISIONING_KEY, key.pk, f"{key} ({key.label})")
 
 
 def registration_secret(headers: Headers) -> str | None:

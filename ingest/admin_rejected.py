@@ -1,11 +1,10 @@
 """Staff pages for rejected batches: why each was refused, and how to send it again after a fix."""
 
 import json
-from typing import Any, cast
+from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.models import CHANGE, LogEntry
 from django.db.models import QuerySet
 from django.db.models.functions import Length
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -21,8 +20,10 @@ from unfold.enums import ActionVariant
 
 from ingest.models import RejectedBatch
 from ingest.rejections import oldest_kept, send_again
+from tenants import audit
 from tenants.admin.display import badge, exact
 from tenants.admin.pages import RelatedFilter, SentByDevices, page
+from tenants.models import Verb
 
 SHOWN_CHARACTERS = 20_000  # of a body
 ERRORS_SHOWN = 20
@@ -90,10 +91,6 @@ class RejectedBatchAdmin(SentByDevices):
             self.message_user(request, f"It is still refused: {refusal.detail}", messages.ERROR)
             return HttpResponseRedirect(here)
         device = rejected.device  # it has a key, so it exists
-        user_id = cast(int, request.user.pk)  # the admin lets no anonymous user get here
-        LogEntry.objects.log_actions(
-            user_id, [device], CHANGE, f"A rejected batch was sent again: {count} events.", single_object=True
-        )
         self.message_user(request, f"Stored: {count} event{'' if count == 1 else 's'} of {device}.", messages.SUCCESS)
         return HttpResponseRedirect(reverse(LIST_PAGE))
 
@@ -102,6 +99,7 @@ class RejectedBatchAdmin(SentByDevices):
         rejected = self.get_object(request, object_id)
         if rejected is None:
             return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        audit.record(Verb.REJECTED_BATCH_DOWNLOADED, rejected)
         name = f"rejected-{rejected.pk}.bin"
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         return HttpResponse(bytes(rejected.body), content_type="application/octet-stream", headers=headers)

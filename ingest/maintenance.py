@@ -7,6 +7,7 @@ from django.utils import timezone
 
 from alerts.searching import tidy_entries
 from ingest import partitions, rejections, retention, tallies
+from tenants import audit
 from tenants.models import Tenant
 from tenants.sessions import SessionStore
 
@@ -50,6 +51,8 @@ def _drop_partitions(now: datetime, report: Report) -> None:
 def _delete_rows(now: datetime, report: Report) -> None:
     if count := rejections.delete_expired(now):
         report(f"Deleted {count:,} rejected batches.")
+    if count := audit.delete_expired(now):
+        report(f"Deleted {count:,} audit entries about sign-ins.")
     tallies.delete_expired(now)
     for tenant in Tenant.objects.all():
         for model, count in retention.delete_expired(tenant, now).items():

@@ -20,7 +20,9 @@ from ingest.checking import check_batch
 from ingest.errors import IdempotencyKeyReused
 from ingest.models import IngestBatch, RejectedBatch
 from ingest.storing import store_batches
+from tenants import audit
 from tenants.isolation import bypass_isolation
+from tenants.models import Verb
 
 ERRORS_KEPT = 100  # per batch
 LENIENT_PER_DEVICE = 1000  # lenient batches whose bad events are kept: their device has forgotten them
@@ -154,6 +156,7 @@ def send_again(rejected: RejectedBatch) -> int:
         outcome = store_batches([batch])
     for refusal in outcome.refused.values():  # of the only batch
         raise refusal
+    audit.record(Verb.REJECTED_BATCH_SENT_AGAIN, rejected, owner=rejected.device, after={"events": len(batch.events)})
     rejected.delete()
     if outcome.alerts:
         transaction.on_commit(lambda: async_to_sync(broadcast)(outcome.alerts))

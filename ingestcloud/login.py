@@ -1,4 +1,4 @@
-"""Logging in: limits on logins per address and on passwords hashed at once, and a log line for each login."""
+"""Logging in: limits on logins per address and on passwords hashed at once; each login is logged and recorded."""
 
 import logging
 import threading
@@ -27,7 +27,10 @@ from unfold.forms import AuthenticationForm as UnfoldAuthenticationForm
 from common import headers
 from common.buckets import Buckets
 from common.seldom import SeldomLine
+from tenants.audit import Actor, record
 from tenants.isolation import LOGIN_PATHS
+from tenants.models import Verb
+from tenants.sign_ins import record_failure
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +86,7 @@ class StaffLoginForm(LoginForm, UnfoldAuthenticationForm):
         except ValidationError:
             source = source_of(self.request)
             logger.warning("%s did not log in to the admin from %s: correct password, not staff", user, source)
+            record_failure(self.request, user, "not staff")
             raise
 
 
@@ -184,17 +188,19 @@ def store_nothing_from_the_form(sender: Any, instance: Any, **kwargs: Any) -> No
 @receiver(user_logged_in)
 def note_login(sender: Any, request: HttpRequest, user: Any, **kwargs: Any) -> None:
     logger.info("%s logged in from %s", user.get_username(), source_of(request))
+    record(Verb.SIGNED_IN, user, actor=Actor.of(user))
 
 
 @receiver(user_logged_out)
 def note_logout(sender: Any, request: HttpRequest, user: Any, **kwargs: Any) -> None:
     if user is not None:
         logger.info("%s logged out from %s", user.get_username(), source_of(request))
+        record(Verb.SIGNED_OUT, user, actor=Actor.of(user))
 
 
 @receiver(user_login_failed)
 def note_failure(sender: Any, credentials: dict[str, Any], request: HttpRequest | None = None, **kwargs: Any) -> None:
-    """Log a failed login. Names that are no user's are left out: people type their password into the wrong field."""
+    """Log and record a failed login, without names that nobody has: people type their password there."""
     name = str(credentials.get(get_user_model().USERNAME_FIELD) or "")
     try:
         user = get_user_model().objects.filter(username=name).first()
@@ -209,6 +215,7 @@ def note_failure(sender: Any, credentials: dict[str, Any], request: HttpRequest 
     who = user.get_username() if user else "An unknown name"
     action = "change their password" if request and request.path_info == CHANGE_PATH else "log in"
     logger.warning("%s did not %s from %s: %s", who, action, source_of(request), reason)
+    record_failure(request, user, reason)
 
 
 def source_of(request: HttpRequest | None) -> str:

@@ -100,6 +100,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "tenants.audit.AuditMiddleware",
     "ingestcloud.login.PasswordMiddleware",
     "tenants.isolation.TenantIsolationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",

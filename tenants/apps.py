@@ -9,4 +9,6 @@ class TenantsConfig(AppConfig):
     verbose_name = "Fleet"  # its heading in the admin, which it shares with the devices
 
     def ready(self) -> None:
+        from tenants import watched  # noqa: F401  connects the signals
+
         connection_created.connect(watch_connection)

@@ -28,7 +28,9 @@ from devices.models import Device, DeviceKey, ProvisioningKey
 from ingest.models import IngestBatch, IngestEvent, RejectedBatch
 from ingestcloud.login import logins
 from tenants.models import Tenant
+from tenants.sign_ins import failures
 from tests.support.alert_rows import alert_row
+from tests.support.audit import emptying
 from tests.support.browser import analyst, browser, make_analyst, open_page, page, uplink  # noqa: F401  fixtures
 from tests.support.fake_site import Site
 from tests.support.live import ROOT, Server
@@ -90,7 +92,7 @@ def django_db_setup(django_db_setup, django_db_blocker):
     kept = {ContentType._meta.db_table, Permission._meta.db_table}
     introspection.django_table_names = lambda self, **kwargs: set(table_names(self, **kwargs)) - kept
     operations: Any = type(connection.ops)
-    operations.execute_sql_flush = patiently(operations.execute_sql_flush)
+    operations.execute_sql_flush = patiently(emptying(operations.execute_sql_flush))
     yield
     if connection.vendor == "postgresql":
         with django_db_blocker.unblock(), connection.cursor() as cursor:
@@ -185,6 +187,7 @@ def forgetful_server(the_forgetful_server, transactional_db):
 def forget_all():
     known_keys.clear()
     logins.clear()
+    failures.clear()
 
 
 @pytest.fixture

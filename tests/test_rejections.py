@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.core.management import call_command
 from django.db import connection, transaction
@@ -21,7 +20,7 @@ from ingest import refusals
 from ingest.backlog import MAX_REQUESTS
 from ingest.models import IngestBatch, IngestEvent, RejectedBatch
 from ingest.rejections import Rejection
-from tenants.models import Tenant
+from tenants.models import AuditEntry, Tenant, Verb
 from tests.support.assertions import assert_problem
 from tests.support.events import alert, log
 from tests.support.rejected import BACKUP, BAD, LENIENT, body_of, named, page_of
@@ -134,7 +133,8 @@ def test_a_batch_is_sent_again_after_a_fix(server, key, tenant, admin_client, lo
     assert "Stored: 2 events" in answer
     assert sorted(IngestEvent.objects.values_list("kind", flat=True)) == ["backup_event", "security_alert"]
     assert not kept(0).exists()
-    assert "sent again" in LogEntry.objects.get().change_message
+    sent = AuditEntry.objects.get(verb=Verb.REJECTED_BATCH_SENT_AGAIN)
+    assert (sent.actor, sent.owner_id, sent.after) == ("admin", rejected.device_id, {"events": 2})
     with server.socket(log_in(tenant), query="?since=0") as page:
         assert receive(page, 1)[0]["title"] == "held back"
 

@@ -21,9 +21,10 @@ from alerts.suppression import condition_of
 from common.id_order import RECEIVED_SLACK, first_id, next_id
 from common.problems import Conflict
 from devices.models import Device
+from tenants import audit
 from tenants.api import InvalidRequest, PersonView, validated
 from tenants.isolation import bypass_isolation
-from tenants.models import Tenant
+from tenants.models import Tenant, Verb
 
 LONGEST = timedelta(days=30)
 MAX_RULES = 100  # in force for a tenant: each is compared with each of its alerts
@@ -139,8 +140,10 @@ class SuppressionEndView(PersonView):
             raise PermissionDenied("You may only look at this tenant's alerts.")
         now = timezone.now()
         name = request.user.get_username()
+        before = {"ends_at": rule.ends_at}
         if SuppressionRule.objects.in_force(now).filter(pk=pk).update(ends_at=now, ended_by_name=name):
             rule.ends_at, rule.ended_by_name = now, name
+            audit.record(Verb.SUPPRESSION_RULE_ENDED, rule, before=before, after={"ends_at": now})
         return Response(represent(rule))
 
 

@@ -9,7 +9,8 @@ from django.db import models
 
 from alerts.models.groups import Severity
 from devices.models import Device
-from tenants.models import TenantOwned, TenantOwnedQuerySet
+from tenants import audit
+from tenants.models import TenantOwned, TenantOwnedQuerySet, Verb
 
 
 class SuppressionRuleQuerySet(TenantOwnedQuerySet):
@@ -65,3 +66,11 @@ class SuppressionRule(TenantOwned):
     def is_contained(self) -> bool:
         """Whether a title need only contain the one of the rule."""
         return self.title_match == self.Match.CONTAINS
+
+
+audit.Watch(
+    SuppressionRule,
+    added=Verb.SUPPRESSION_RULE_MADE,
+    changed={},
+    details=["title", "title_match", "source", "destination", "device", "worst_severity", "reason", "ends_at"],
+)

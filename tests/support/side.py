@@ -12,7 +12,8 @@ from alerts.models import GroupChange, GroupSearchEntry, SavedFilter
 from devices.models import Device, DeviceKey, ProvisioningKey
 from ingest.models import IngestBatch, IngestEvent, RefusalCount, RejectedBatch
 from insights.models import COUNTS, DeviceHour, DeviceMinute, TenantHour, TenantMinute
-from tenants.models import Membership, Tenant
+from tenants import audit
+from tenants.models import ActorKind, AuditEntry, Membership, Tenant, Verb
 from tests.support.alert_rows import alert_row, suppression_rule
 
 
@@ -62,13 +63,16 @@ class Side:
                 tenant=self.tenant, device=self.device, minute=now, code=f"{name}-code", requests=1
             ),
         ]
+        actor = audit.Actor(ActorKind.USER, self.user.pk, self.user.username)
+        audit.record(Verb.DEVICE_CHANGED, self.device, after={"location": f"{name}-hall"}, actor=actor)
+        self.entry = AuditEntry.objects.filter(tenant=self.tenant).latest("pk")
         self.saved_filter = SavedFilter.objects.create(user=self.user, name=f"{name}-filter", query="status=new")
         self.rows = {
             type(row): row
             for row in (
                 self.tenant, self.device, self.key, self.provisioning_key, self.batch, self.event, self.alert,
                 self.alert.group, self.rejected, self.change, self.rule, self.saved_filter, self.search_entry,
-                *counted,
+                self.entry, *counted,
             )
         }  # fmt: skip
         self.group = Group.objects.create(name=f"{name}-group")
@@ -88,6 +92,10 @@ class Side:
         row = (self.rows | self.people).get(model)
         assert row is not None, f"{model.__name__} has a tenant: give each Side of tests/support/side.py a row of it."
         return row
+
+    def all_of(self, model: type[Model]) -> set[Model]:
+        """All rows of the tenant: the audit has one for each of the others."""
+        return set(AuditEntry.objects.filter(tenant=self.tenant)) if model is AuditEntry else {self.rows[model]}
 
     def client(self) -> Client:
         client = Client()

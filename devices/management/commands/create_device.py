@@ -4,15 +4,15 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import IntegrityError, transaction
 
 from common.sequences import is_taken_id
 from devices.models import Device, DeviceKey
-from tenants.commands import explain, tenant_named
+from tenants.commands import AuditedCommand, explain, tenant_named
 
 
-class Command(BaseCommand):
+class Command(AuditedCommand):
     help = "Create a device with a device key, and print the key: it is shown only this once and not stored."
 
     def add_arguments(self, parser: ArgumentParser) -> None:

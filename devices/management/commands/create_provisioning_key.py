@@ -5,14 +5,14 @@ from datetime import timedelta
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.utils import timezone
 
 from devices.models import ProvisioningKey
-from tenants.commands import explain, tenant_named
+from tenants.commands import AuditedCommand, explain, tenant_named
 
 
-class Command(BaseCommand):
+class Command(AuditedCommand):
     help = (
         "Create a key with which devices register themselves, and print it: it is shown only this once and not stored."
     )

@@ -6,12 +6,13 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import transaction
 from django.utils import timezone
 
 from devices.keys import PREFIX_LENGTH, key_digest
 from devices.models import Device, DeviceKey
+from tenants.commands import AuditedCommand
 from tenants.models import Module, Tenant
 
 ADMIN = "admin"
@@ -41,7 +42,7 @@ BLOCK = """
 """
 
 
-class Command(BaseCommand):
+class Command(AuditedCommand):
     help = "Create the demo's tenant, device, key and admin user if they are missing, and print how to use them."
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -4,15 +4,15 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import IntegrityError, transaction
 
 from common.sequences import is_taken_id
-from tenants.commands import explain
+from tenants.commands import AuditedCommand, explain
 from tenants.models import Module, Tenant
 
 
-class Command(BaseCommand):
+class Command(AuditedCommand):
     help = "Create a tenant, or enable more modules of an existing one. No module is ever disabled."
 
     def add_arguments(self, parser: ArgumentParser) -> None:

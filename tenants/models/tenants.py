@@ -112,6 +112,11 @@ class Membership(models.Model):
     def __str__(self) -> str:
         return f"{self.user} of {self.tenant}"
 
+    @property
+    def owner(self) -> Tenant:
+        """The object whose history also has what happens to the membership."""
+        return self.tenant
+
 
 class TenantOwned(models.Model):
     """A row of a table that is too large for foreign keys checked by the database: each costs more than all our work.
