@@ -47,6 +47,7 @@ UNFOLD = {
     "STYLES": [lambda request: static("ingestcloud/admin.css")],
     "SHOW_VIEW_ON_SITE": False,
     "SHOW_BACK_BUTTON": True,
+    "SHOW_HISTORY": may_look_at("tenants", "auditentry"),  # what the audit has about an object
     "COLORS": {
         # the blue of the console.
         "primary": {
@@ -109,6 +110,7 @@ UNFOLD = {
                 "items": [
                     entry("Users", "person", "auth.user", is_superuser),
                     entry("Groups", "group", "auth.group", is_superuser),
+                    entry("Audit", "history", "tenants.auditentry"),
                 ],
             },
         ],

@@ -4,7 +4,6 @@ import logging
 from typing import Any, cast
 
 from django import forms
-from django.contrib.admin.models import ADDITION, CHANGE, DELETION, LogEntry
 from django.contrib.auth import get_user_model
 from django.contrib.auth.mixins import LoginRequiredMixin
 from django.core.exceptions import PermissionDenied, ValidationError
@@ -94,7 +93,7 @@ class MembersView(LoginRequiredMixin, View):
             membership = form.save()
         except IntegrityError:
             return self.done()
-        self.note(membership, ADDITION, f"Added as {membership.get_role_display().lower()}.")
+        self.note(membership, f"Added as {membership.get_role_display().lower()}.")
         return self.done()
 
     def change(self, member: str, role: str | None) -> HttpResponse:
@@ -105,12 +104,12 @@ class MembersView(LoginRequiredMixin, View):
         if membership.user == self.request.user and role != Role.ADMIN and self.is_last_admin(membership):
             return self.page(AddForm(self.tenant), LAST_ADMIN)
         if role is None:
-            self.note(membership, DELETION, "Removed.")
+            self.note(membership, "Removed.")
             membership.delete()
         elif role != membership.role:
             membership.role = role
             membership.save()
-            self.note(membership, CHANGE, f"Role: {membership.get_role_display().lower()}.")
+            self.note(membership, f"Role: {membership.get_role_display().lower()}.")
         return self.done()
 
     def is_last_admin(self, membership: Membership) -> bool:
@@ -120,8 +119,7 @@ class MembersView(LoginRequiredMixin, View):
     def members(self) -> QuerySet[Membership]:
         return Membership.objects.filter(tenant=self.tenant).select_related("user").order_by("user__username")
 
-    def note(self, membership: Membership, flag: int, words: str) -> None:
-        LogEntry.objects.log_actions(cast("int", self.request.user.pk), [membership], flag, words)
+    def note(self, membership: Membership, words: str) -> None:
         logger.info("Member %s by %s: %s", membership, self.request.user, words)
 
     def page(self, form: AddForm, error: str = "") -> HttpResponse:

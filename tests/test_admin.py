@@ -63,7 +63,9 @@ def test_every_change_and_history_page_opens(admin_client, device_key, store, ma
     ):
         assert admin_client.get(page_of(row)).status_code == 200
         history = page_of(row).replace("/change/", "/history/")
-        assert admin_client.get(history).status_code == 200
+        entries = admin_client.get(history, follow=True)
+        assert entries.status_code == 200
+        assert entries.redirect_chain[0][0].endswith(f"?object={row._meta.label_lower}-{row.pk}")
 
 
 def test_the_front_page_shows_current_figures_and_alerts(admin_client, device_key, make_alert, store):

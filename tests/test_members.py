@@ -1,7 +1,6 @@
 """`/members/`: admins of a tenant manage its members, and nobody else's."""
 
 import pytest
-from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.test import Client
 
@@ -39,7 +38,6 @@ def test_an_account_is_added_by_its_exact_name(side, client):
     assert client.post(PAGE, {"name": "ana", "role": "viewer"}).status_code == 302
     assert roles(side.tenant) == {"ours-staff": "admin", "ana": "viewer"}
     assert "ana" in client.get(PAGE).text
-    assert LogEntry.objects.latest("pk").change_message == "Added as viewer."
 
 
 def test_nothing_tells_whether_somebody_has_an_account(side, client):
@@ -63,8 +61,6 @@ def test_roles_are_changed_and_members_removed(side, client):
     client.post(PAGE, {"member": ana.pk, "role": "admin"})
     client.post(PAGE, {"remove": ben.pk})
     assert roles(side.tenant) == {"ours-staff": "admin", "ana": "admin"}
-    messages = list(LogEntry.objects.order_by("pk").values_list("change_message", flat=True))
-    assert messages[-2:] == ["Role: admin of the tenant.", "Removed."]
     assert User.objects.filter(username="ben").exists()
 
 

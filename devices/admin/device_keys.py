@@ -5,8 +5,6 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.models import ADDITION, CHANGE
-from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -16,10 +14,12 @@ from unfold.decorators import action
 from unfold.enums import ActionVariant
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
 
-from devices.admin.keys import STATE_COLOURS, KeyAdmin, KeyStateFilter, in_the_future, log_key, plaintext_page, until
+from devices.admin.keys import STATE_COLOURS, KeyAdmin, KeyStateFilter, in_the_future, plaintext_page
 from devices.models import Device, DeviceKey
+from tenants.admin.audit import acts_on, in_words, who_and_where, whose_act
 from tenants.admin.display import badge, link_to, page_of
 from tenants.admin.pages import RelatedFilter, page
+from tenants.models import Verb
 
 # Checked by the has_…_permission methods below: given a permission's full name, unfold would look it up in the
 # database, even in the system checks, which run before `migrate` has made the tables.
@@ -82,16 +82,17 @@ class IssuesKeys(ModelAdmin):
                 request, self, "admin/devices/devicekey/issue.html",
                 title=f"Issue a device key for {device}", device=device, form=form, back_url=page_of(device),
             )  # fmt: skip
-        with transaction.atomic():
-            key, plaintext = DeviceKey.objects.issue(device, form.cleaned_data["expires_at"])
-            log_key(request, key, ADDITION, f"Issued, valid until {until(key)}")
+        key, plaintext = DeviceKey.objects.issue(device, form.cleaned_data["expires_at"])
         return issued_page(request, self, key, plaintext)
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], **kwargs: Any) -> HttpResponse:
-        """Add the device's keys, each with its state as the list of keys shows it."""
+        """Add the device's keys, each with its state as the list of keys shows it, and who issued it."""
         device = context["original"]
-        keys = device.keys.all() if device else []
-        context["device_keys"] = [(key, badge(key.state, STATE_COLOURS)) for key in keys]
+        keys = list(device.keys.all()) if device else []
+        issued = acts_on(keys, Verb.DEVICE_KEY_ISSUED)
+        context["device_keys"] = [
+            (key, badge(key.state, STATE_COLOURS), who_and_where(issued.get(key.pk))) for key in keys
+        ]
         return super().render_change_form(request, context, **kwargs)
 
     def response_add(self, request: HttpRequest, obj: Device, post_url_continue: str | None = None) -> HttpResponse:
@@ -114,7 +115,13 @@ class DeviceKeyAdmin(KeyAdmin):
     list_select_related = ("device__tenant",)
     search_fields = ("prefix__startswith",)
     search_help_text = "How the key starts, such as dvc_Ab3"
-    fields = (("prefix", "state_label"), ("device_link", "tenant"), ("created", "expires"), ("last_used", "revoked"))
+    fields = (
+        ("prefix", "state_label"),
+        ("device_link", "tenant"),
+        ("created", "expires"),
+        ("last_used", "revoked"),
+        "issued",
+    )
     actions_detail = ("rotate", "revoke")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -130,9 +137,11 @@ class DeviceKeyAdmin(KeyAdmin):
 
     def _rotate(self, request: HttpRequest, key: DeviceKey, form: forms.Form) -> HttpResponse:
         successor, plaintext = key.rotate(timedelta(hours=form.cleaned_data["overlap"]))
-        log_key(request, key, CHANGE, f"Rotated, valid until {until(key)}; its successor is {successor}")
-        log_key(request, successor, ADDITION, f"Issued as the successor of {key}")
         return issued_page(request, self, successor, plaintext)
+
+    @admin.display(description="issued by")
+    def issued(self, key: DeviceKey) -> SafeString | str:
+        return in_words(whose_act(key, Verb.DEVICE_KEY_ISSUED))
 
     @admin.display(description="device")
     def device_link(self, key: DeviceKey) -> SafeString:

@@ -21,8 +21,10 @@ from unfold.contrib.filters.admin import AllValuesCheckboxFilter, RadioFilter
 from devices.admin.device_keys import IssuesKeys
 from devices.keys import usable_at
 from devices.models import ONLINE_WITHIN, Device
+from tenants.admin.audit import in_words, whose_act
 from tenants.admin.display import ago, badge, exact, link_to
 from tenants.admin.pages import NeverDeleted, RelatedFilter, TenantScoped
+from tenants.models import Verb
 
 ONLINE_COLOURS = {"online": "success", "offline": None, "never seen": "warning"}
 
@@ -73,8 +75,9 @@ class DeviceAdmin(IssuesKeys, NeverDeleted, TenantScoped):
         ("events_per_second", "burst"),
         ("online", "last_seen"),
         ("created", "registered"),
+        "added",
     )
-    readonly_fields = ("online", "last_seen", "created", "registered")
+    readonly_fields = ("online", "last_seen", "created", "registered", "added")
     change_form_outer_after_template = "admin/devices/device/keys.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
@@ -101,6 +104,10 @@ class DeviceAdmin(IssuesKeys, NeverDeleted, TenantScoped):
     @admin.display(description="added")
     def created(self, device: Device) -> str:
         return exact(device.created_at)
+
+    @admin.display(description="added by")
+    def added(self, device: Device) -> SafeString | str:
+        return in_words(whose_act(device, Verb.DEVICE_CREATED, Verb.DEVICE_REGISTERED))
 
     @admin.display(description="active keys", ordering="active_keys")
     def active_keys(self, device: Any) -> int:

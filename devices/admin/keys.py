@@ -1,7 +1,7 @@
 """What the admin pages of all keys share: their lists, revoking them, and the only page that shows a plaintext.
 
 A plaintext is in the answer to the POST that made it and nowhere else: not in a message (which is stored in the
-session), not in the log of changes, not at an address that can be opened again.
+session), not in the audit, not at an address that can be opened again.
 """
 
 from collections.abc import Callable
@@ -10,9 +10,8 @@ from typing import Any, cast
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.models import CHANGE, LogEntry
 from django.db import transaction
-from django.db.models import Model, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.utils import timezone
@@ -45,20 +44,6 @@ def in_the_future(moment: datetime | None) -> datetime | None:
     if moment is not None and moment <= timezone.now():
         raise forms.ValidationError("A key that has already expired would be useless. Choose a time in the future.")
     return moment
-
-
-def until(key: AnyKey) -> str:
-    """What follows "valid until" in a sentence about `key`."""
-    return exact(key.expires_at) if key.expires_at else "it is revoked"
-
-
-def log_key(request: HttpRequest, key: AnyKey, flag: int, what: str) -> None:
-    """Log who did what to `key`, in its own history and in its owner's, where people look."""
-    user_id = cast(int, request.user.pk)  # the admin lets no anonymous user get here
-    owner: Model = key.owner
-    name = str(key._meta.verbose_name).capitalize()
-    LogEntry.objects.log_actions(user_id, [key], flag, f"{what}.", single_object=True)
-    LogEntry.objects.log_actions(user_id, [owner], CHANGE, f"{name} {key}: {what}.", single_object=True)
 
 
 def plaintext_page(
@@ -104,13 +89,8 @@ class KeyAdmin(TenantScoped):
             # Locked: a key that another person revokes at the same moment keeps the time that they revoked it.
             keys = list(queryset.filter(revoked_at=None).select_for_update(of=("self",)))
             for key in keys:
-                self.revoke_key(request, key)
+                key.revoke()
         self.message_user(request, f"{len(keys)} {self.opts.verbose_name_plural} revoked.", messages.SUCCESS)
-
-    def revoke_key(self, request: HttpRequest, key: AnyKey) -> None:
-        """Needs an open transaction, in which the row of `key` is locked."""
-        key.revoke()
-        log_key(request, key, CHANGE, "Revoked")
 
     @action(description="Revoke", url_path="revoke", icon="block", variant=ActionVariant.DANGER, permissions=["revoke"])
     def revoke(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -142,7 +122,7 @@ class KeyAdmin(TenantScoped):
         return page(request, self, template, title=title, key=key, form=form, back_url=page_of(key.owner))
 
     def _revoke(self, request: HttpRequest, key: AnyKey, form: forms.Form) -> HttpResponse:
-        self.revoke_key(request, key)
+        key.revoke()
         self.message_user(request, f"The {self.opts.verbose_name} {key} is revoked.", messages.SUCCESS)
         return HttpResponseRedirect(page_of(key.owner))
 

@@ -3,17 +3,18 @@
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.admin.models import ADDITION
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from devices.admin.keys import KeyAdmin, KeyStateFilter, in_the_future, log_key, plaintext_page, until
+from devices.admin.keys import KeyAdmin, KeyStateFilter, in_the_future, plaintext_page
 from devices.models import ProvisioningKey
+from tenants.admin.audit import in_words, whose_act
 from tenants.admin.display import link_to
 from tenants.admin.pages import RelatedFilter
+from tenants.models import Verb
 
 
 class ProvisioningKeyForm(ModelForm):
@@ -37,6 +38,7 @@ class ProvisioningKeyAdmin(KeyAdmin):
         ("uses", "registered"),
         ("created", "expires"),
         ("last_used", "revoked"),
+        "issued",
     )
 
     def get_fields(self, request: HttpRequest, obj: ProvisioningKey | None = None) -> Any:
@@ -52,17 +54,17 @@ class ProvisioningKeyAdmin(KeyAdmin):
     def save_model(self, request: HttpRequest, obj: Any, form: ModelForm, change: bool) -> None:
         """Issue a key like the commands do; `obj` is never saved. Keys can't be changed, so this is a new one."""
         key, obj.plaintext = ProvisioningKey.objects.issue(**form.cleaned_data)
-        # What the log and the page that follow ask of `obj`.
+        # What the page that follows asks of `obj`.
         obj.pk, obj.prefix = key.pk, key.prefix
-
-    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> None:
-        uses = f"{obj.usage_limit} devices" if obj.usage_limit > 1 else "one device"
-        log_key(request, obj, ADDITION, f"Issued for {uses}, valid until {until(obj)}")
 
     def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
         template = "admin/devices/provisioningkey/issued.html"
         register_url = request.build_absolute_uri(reverse("register"))
         return plaintext_page(request, self, template, obj, obj.plaintext, register_url=register_url)
+
+    @admin.display(description="issued by")
+    def issued(self, key: ProvisioningKey) -> SafeString | str:
+        return in_words(whose_act(key, Verb.PROVISIONING_KEY_ISSUED))
 
     @admin.display(description="tenant")
     def tenant_link(self, key: ProvisioningKey) -> SafeString:

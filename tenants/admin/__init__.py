@@ -1,3 +1,3 @@
 """Staff pages of tenants, and what the pages of all rooms share."""
 
-from tenants.admin import tenants  # noqa: F401  registers them
+from tenants.admin import audit, tenants  # noqa: F401  registers them

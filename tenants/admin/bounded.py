@@ -6,7 +6,7 @@ from typing import Any
 from django.contrib import admin
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.dateparse import parse_date, parse_time
 from django.utils.functional import cached_property
 from unfold.contrib.filters.admin import RangeDateTimeFilter, TextFilter
@@ -141,6 +141,12 @@ class BoundedAdmin(SentByDevices):
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Without a link to a history: nobody changes these rows."""
+        return super().change_view(request, object_id, form_url, (extra_context or {}) | {"show_history": False})
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
         """If a sequence was ever set back, two events may have the same id: the newest is shown."""

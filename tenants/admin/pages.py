@@ -3,12 +3,14 @@
 from typing import Any, cast
 
 from django.contrib import admin, messages
-from django.core.exceptions import BadRequest, FieldDoesNotExist, ValidationError
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import BadRequest, FieldDoesNotExist, PermissionDenied, ValidationError
 from django.db import IntegrityError
 from django.db.models import ForeignKey, Model, QuerySet
 from django.forms import ModelChoiceField
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
@@ -31,6 +33,29 @@ def page(request: HttpRequest, model_admin: ModelAdmin, template: str, **context
 
 class StaffPages(ModelAdmin):
     """The base of all admin pages: checks what people put into URLs and searches."""
+
+    # Django's own log is not written: the audit has what was done, by whichever way.
+
+    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        pass
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        pass
+
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
+        pass
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """What the audit has about an object: one history, in one place."""
+        row = self.get_object(request, unquote(object_id))
+        if row is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        if not self.has_view_or_change_permission(request, row):
+            raise PermissionDenied
+        query = {"object": f"{self.opts.label_lower}-{row.pk}"}
+        return HttpResponseRedirect(reverse("admin:tenants_auditentry_changelist", query=query))
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Another request may take a name between a form's check and its save: checked again, the form says so.

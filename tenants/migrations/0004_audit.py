@@ -163,7 +163,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
-                "verbose_name_plural": "audit",
+                "verbose_name_plural": "audit entries",
                 "db_table": "audit_entries",
                 "ordering": ["-id"],
                 "indexes": [

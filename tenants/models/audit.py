@@ -98,7 +98,7 @@ class AuditEntry(models.Model):
     class Meta:
         db_table = "audit_entries"
         ordering = ["-id"]
-        verbose_name_plural = "audit"
+        verbose_name_plural = "audit entries"
         indexes = [
             models.Index(fields=["object_type", "object_id"], name="audit_entries_object"),
             models.Index(fields=["owner_type", "owner_id"], name="audit_entries_owner"),
