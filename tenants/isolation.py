@@ -11,6 +11,7 @@ querying as the owner by mistake.
 """
 
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -41,6 +42,7 @@ LOGIN_PATHS = frozenset({"/login/", "/admin/login/"})
 # The database is to blame, not the page. InternalError is what a write on a standby raises.
 DATABASE_FAILURES = (OperationalError, InterfaceError, InternalError)
 READS = ("GET", "HEAD", "OPTIONS", "TRACE")
+DOWNLOADS = re.compile(r"/(export|body)(/|\Z)")  # reads that write, because they are recorded
 
 # The limit for one statement of a page or a socket; once this long has passed since its start, no new one begins.
 STATEMENT_SECONDS = 4.0
@@ -198,13 +200,14 @@ def _transaction(request: HttpRequest) -> AbstractContextManager[None]:
     """The transaction of a page on SQLite; on PostgreSQL `acting_as` begins one.
 
     A transaction that may write locks out all other writers, so it begins as one only if the user is logged in and the
-    method writes. Other pages take the lock when they first write, and are answered 503 if another transaction has
-    written since they first read. A login has no transaction, because no one else should wait while its password is
-    hashed: each of its statements commits on its own.
+    method writes, or the page is a download, which is recorded. Other pages take the lock when they first write, and
+    are answered 503 if another transaction has written since they first read. A login has no transaction, because no
+    one else should wait while its password is hashed: each of its statements commits on its own.
     """
     if connection.vendor == "postgresql" or request.path_info in LOGIN_PATHS:
         return nullcontext()
-    writes = request.method not in READS and request.user.is_authenticated
+    may_write = request.method not in READS or DOWNLOADS.search(request.path_info)
+    writes = may_write and request.user.is_authenticated
     return _begin("IMMEDIATE" if writes else "DEFERRED")
 
 

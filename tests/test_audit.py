@@ -2,6 +2,7 @@
 
 import json
 import re
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import timedelta
 from io import StringIO
 
@@ -9,21 +10,22 @@ import pytest
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Group, Permission, User
 from django.core.management import call_command
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, connection, connections, transaction
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from alerts.api.groups import represented
 from alerts.models import SuppressionRule
 from devices.models import Device, DeviceKey, ProvisioningKey
 from ingestcloud.login import logins
 from tenants import audit, sign_ins
 from tenants.isolation import acting_as
-from tenants.models import ActorKind, AuditEntry, Membership, Role, Verb
+from tenants.models import ActorKind, AuditEntry, Membership, Role, Tenant, Verb
 from tests.support.admin_pages import list_of, page_of
 from tests.support.audit import TABLE
 from tests.support.events import log
-from tests.support.servers import servers_only
+from tests.support.servers import embedded_only, servers_only
 from tests.support.side import Side
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -430,6 +432,30 @@ def test_a_rejected_batch_is_downloaded(ours):
     ours.client().get(reverse("admin:ingest_rejectedbatch_download", args=[ours.rejected.pk]))
     entry = the(Verb.REJECTED_BATCH_DOWNLOADED)
     assert (entry.actor, entry.object_id, entry.tenant) == ("ours-staff", ours.rejected.pk, ours.tenant)
+
+
+@embedded_only
+def test_a_download_is_not_refused_because_somebody_writes_meanwhile(ours, monkeypatch):
+    """On SQLite a transaction that has read can't write once another has written."""
+    threads = ThreadPoolExecutor()
+
+    def write() -> None:
+        try:
+            Tenant.objects.filter(slug="ours").update(name="by another")
+        finally:
+            connections.close_all()
+
+    def represented_meanwhile(ids):
+        writes.append(threads.submit(write))
+        wait(writes, timeout=0.5)
+        return represented(ids)
+
+    writes: list[Future] = []
+    monkeypatch.setattr("alerts.api.export.represented", represented_meanwhile)
+    assert ours.client().get("/api/v1/groups/export?format=csv").status_code == 200
+    threads.shutdown()
+    writes[0].result()
+    assert Tenant.objects.get().name == "by another"
 
 
 # One transaction
