@@ -75,7 +75,7 @@ class UserAdmin(SuperusersOnly, DjangoUserAdmin, StaffPages):
     search_help_text = "Username, name or email address"
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Deleting a user would delete the history of what they did. Users who leave are made inactive."""
+        """Users who leave are made inactive, so that their name stays theirs."""
         return False
 
     def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
@@ -86,7 +86,10 @@ class UserAdmin(SuperusersOnly, DjangoUserAdmin, StaffPages):
 
 @receiver(pre_delete, sender=User)
 def keep_history(sender: Any, instance: User, **kwargs: Any) -> None:
-    """Keep a command or a shell from deleting a user by accident: Django would delete the user's history too."""
+    """Keep a command or a shell from deleting a user by accident together with what Django's log has about them.
+
+    Only what was done before there was an audit, whose entries outlive the user.
+    """
     entries: set[Model] = set(LogEntry.objects.filter(user=instance))
     if entries:
         raise ProtectedError("This user has a history. Make them inactive instead.", entries)
