@@ -14,6 +14,10 @@ MAX_KEYS = 30  # names and addresses whose failures are counted apart in a minut
 OTHERS = (0, "")
 
 
+def this_minute() -> int:
+    return int(time.time() // 60)
+
+
 class FailureCounts:
     """Counts failures by user and address, for one minute. Of each count, the 1st, 10th, 100th and so on is recorded.
 
@@ -28,7 +32,7 @@ class FailureCounts:
 
     def count(self, user_id: int, network: str) -> tuple[int, bool]:
         """The number of this failure in its minute, and whether it is one of all others."""
-        minute = int(time.time() // 60)
+        minute = this_minute()
         with self._lock:
             if minute != self._minute:
                 self._minute, self._counts = minute, {}
