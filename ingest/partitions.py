@@ -104,6 +104,54 @@ def _exists(cursor: CursorWrapper, name: str) -> bool:
     return cursor.fetchone()[0]
 
 
+def add_index(name: str, how: str) -> None:
+    """Build an index on PostgreSQL while devices write into the table: it may take as long as reading the table.
+
+    `how` is its definition in SQL. Can be run again if it was interrupted. Raises TableBusy.
+    """
+
+    def add_to_parent() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"CREATE INDEX IF NOT EXISTS {name} ON ONLY {TABLE} {how}")
+
+    # The table first: from here on, partitions that `make` attaches get the index.
+    _with_lock(add_to_parent)
+    for partition in _without_index(name):
+        part = f"{partition}_{name.removeprefix(TABLE + '_')}"
+        with connection.cursor() as cursor:
+            cursor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {part}")
+            cursor.execute(f"CREATE INDEX CONCURRENTLY {part} ON {partition} {how}")
+        _with_lock(lambda part=part: _attach_index(name, part))
+
+
+def _without_index(name: str) -> list[str]:
+    """The partitions that have no part of the index."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT partition.inhrelid::regclass::text FROM pg_inherits AS partition"
+            " WHERE inhparent = %s::regclass AND NOT EXISTS (SELECT 1 FROM pg_inherits AS part JOIN pg_index"
+            " ON indexrelid = part.inhrelid WHERE part.inhparent = %s::regclass AND indrelid = partition.inhrelid)"
+            " ORDER BY 1",
+            [TABLE, name],
+        )
+        return [partition for (partition,) in cursor.fetchall()]
+
+
+def _attach_index(name: str, part: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER INDEX {name} ATTACH PARTITION {part}")
+
+
+def drop_index(name: str) -> None:
+    """Drop an index of all partitions on PostgreSQL. Raises TableBusy."""
+
+    def drop_all() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"DROP INDEX IF EXISTS {name}")
+
+    _with_lock(drop_all)
+
+
 def drop(partition: Partition, *, only_if_empty: bool = False) -> bool:
     """Drop `partition` with all its rows, and return whether that was done. Raises TableBusy."""
 
