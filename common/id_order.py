@@ -28,3 +28,8 @@ def first_id(rows: QuerySet, field: str, value: Any, end: int) -> int:
 def next_id(rows: QuerySet) -> int:
     """One more than the newest id."""
     return (rows.order_by("-pk").values_list("pk", flat=True).first() or 0) + 1
+
+
+def is_id(text: str) -> bool:
+    """Whether `text` is a number that the database can compare with an id."""
+    return text.isascii() and text.isdecimal() and len(text) < 19

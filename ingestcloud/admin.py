@@ -28,7 +28,6 @@ from ingest.models import RefusedKeyCount, RejectedBatch
 from ingest.rejections import oldest_kept
 from ingestcloud.admin_theme import is_superuser, may_look_at
 from ingestcloud.login import source_of
-from tenants.admin.bounded import MAX_COUNTED_ROWS
 from tenants.admin.display import ago, link_to
 from tenants.admin.pages import StaffPages
 
@@ -40,6 +39,7 @@ admin.site.unregister(Group)
 
 EXPIRING_WITHIN = timedelta(days=14)
 NEWEST_ALERTS = 8
+MAX_COUNTED_GROUPS = 10_000  # those that changed last
 
 
 class Figure(NamedTuple):
@@ -164,7 +164,7 @@ def open_alerts(request: HttpRequest) -> Figure:
     Only among those that changed last, like all figures here: no table, however large, may slow down the front page.
     """
     severe = [Severity.HIGH, Severity.CRITICAL]
-    latest = AlertGroup.objects.latest_of(request.user, MAX_COUNTED_ROWS)
+    latest = AlertGroup.objects.latest_of(request.user, MAX_COUNTED_GROUPS)
     count = latest.aggregate(open=Count("pk", filter=Q(status=Status.NEW, severity__in=severe)))["open"]
     query = {"status__exact": Status.NEW.value, "severity__exact": [severity.value for severity in severe]}
     url = reverse("admin:alerts_alertgroup_changelist", query=query)

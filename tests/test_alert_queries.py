@@ -82,7 +82,7 @@ def test_a_quiet_tenants_alerts_are_found_without_those_of_a_loud_one(
     quiet_user, devices, make_key, own_alerts, monkeypatch
 ):
     # To find thousands of them, a scan of so small a table would be cheaper.
-    monkeypatch.setattr("ingestcloud.admin.MAX_COUNTED_ROWS", 500)
+    monkeypatch.setattr("ingestcloud.admin.MAX_COUNTED_GROUPS", 500)
     monkeypatch.setattr("alerts.group_consumer.MAX_MISSED_GROUPS", 500)
     loud = make_key()[0].device
     with connection.cursor() as cursor:
