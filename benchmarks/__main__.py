@@ -11,7 +11,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import audit, console, environment, fanout, find, memory, single, throughput
+from benchmarks import audit, console, environment, fanout, find, memory, single, staff_events, throughput
 
 BENCHMARKS: list[tuple[Callable[[], list[float]], str]] = [
     (throughput.batch500_vs_copy, "500 events a batch, 16 clients, against raw COPY on two connections"),
@@ -31,6 +31,8 @@ BENCHMARKS: list[tuple[Callable[[], list[float]], str]] = [
     (console.console_heap_growth, "the same: the heap after ten minutes, against at the beginning"),
     (find.find_ms, "milliseconds of a search of a million groups, the median over all kinds"),
     (audit.audit_ms, "milliseconds of a page of the admin's audit with a million entries, the median over all kinds"),
+    (staff_events.staff_events_ms, "milliseconds of a page on which staff look for events among ten million"),
+    (staff_events.indexes_vs_none, "500 events a batch, with the indexes of these pages, against without them"),
 ]
 RESULTS = Path(__file__).parent.parent / "build" / "bench.json"
 

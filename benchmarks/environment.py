@@ -44,16 +44,18 @@ def make_keys(slugs: Sequence[str] = TENANTS) -> list[str]:
     return keys
 
 
-def log_in(*slugs: str) -> str:
-    """The session cookie of a new analyst of these tenants."""
+def log_in(*slugs: str, **fields: bool) -> str:
+    """The session cookie of a new analyst of these tenants, or of staff with every permission (`is_staff=True`)."""
     from django.conf import settings
     from django.contrib.auth import get_user_model
+    from django.contrib.auth.models import Permission
     from django.test import Client
 
     from devices.models import Tenant
 
     users = get_user_model().objects
-    user = users.create_user(f"analyst-{users.count()}")
+    user = users.create_user(f"analyst-{users.count()}", **fields)
+    user.user_permissions.set(Permission.objects.all())
     user.tenants.set(Tenant.objects.filter(slug__in=slugs))
     client = Client()
     client.force_login(user)

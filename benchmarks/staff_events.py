@@ -3,6 +3,7 @@
 import os
 import statistics
 import time
+import urllib.error
 import urllib.request
 from datetime import datetime, timedelta
 
@@ -100,3 +101,94 @@ def make_devices() -> list:
         tenant, _ = Tenant.objects.get_or_create(slug=slug, defaults={"name": slug, "backup_enabled": True})
         devices.append(Device.objects.get_or_create(tenant=tenant, name=f"staff-{number}")[0])
     return devices
+
+
+def staff_events_ms() -> list[float]:
+    """The median of each page in milliseconds, as a superuser and as staff of the smallest tenant."""
+    rows = int(os.environ.get("BENCH_EVENTS", "10000000"))
+    fill(rows)
+    addresses = pages()
+    cookies = {
+        "superuser": environment.log_in(is_staff=True, is_superuser=True),
+        "staff": environment.log_in(SMALL, is_staff=True),
+    }
+    medians = []
+    with environment.serving() as server:
+        for name, address in addresses.items():
+            for who, cookie in cookies.items():
+                times = [ask(server.port, cookie, address) for _ in range(RUNS + 1)][1:]
+                medians.append(statistics.median(times))
+                say(f"{name}, {who}: {medians[-1]:.0f} ms")
+    return medians
+
+
+def pages() -> dict[str, str]:
+    """The pages, by what is asked for."""
+    from devices.models import Device
+    from ingest.models import IngestBatch, IngestEvent
+
+    busy, sparse, silent = (Device.objects.get(name=f"staff-{number}") for number in (1, SPARSE, SILENT))
+    last = {device: IngestBatch.objects.filter(device=device).order_by("-pk")[0] for device in (busy, sparse, silent)}
+    middle = IngestEvent.objects.order_by("-pk")[0].pk // 2
+    page = "/admin/ingest/ingestevent/?"
+    found = {
+        "the newest events": page,
+        "the middle of the list": f"{page}before={middle}",
+        "a kind": f"{page}kind__exact=discovery",
+        "a kind that nothing has": f"{page}kind__exact=security_alert",
+    }
+    for name, device in (("a busy", busy), ("a sparse", sparse), ("a silent", silent)):
+        moment = last[device].received_at.strftime("%Y-%m-%d+%H:%M")
+        of = f"{page}device__id__exact={device.pk}"
+        found |= {
+            f"a batch of {name} device": f"{page}batch={last[device].pk}",
+            f"{name} device": of,
+            f"{name} device, an older page": f"{of}&before={last[device].pk},0",
+            f"{name} device, around a moment": f"{of}&around={moment}",
+            f"{name} device, around a moment by its own clock": f"{of}&around={moment}&clock=device",
+            f"{name} device, over the API": f"/api/v1/devices/{device.pk}/events?around={moment.replace('+', 'T')}:00Z",
+            f"{name} device, a kind that it has never sent": f"{of}&kind__exact=security_alert",
+            f"{name} device, a text that it has never sent": f"{of}&q=nowhere",
+        }
+    moment = last[silent].received_at.strftime("%Y-%m-%d+%H:%M")
+    return found | {
+        "around a moment": f"{page}around={moment}",
+        "around a moment by the devices' clocks": f"{page}around={moment}&clock=device",
+        "a common text": f"{page}q=pressure",
+        "a text that is nowhere": f"{page}q=nowhere",
+        "an address": f"{page}q=10.1.2.3",
+        "a network": f"{page}q=10.240.0.0/12",
+    }
+
+
+def ask(port: int, cookie: str, address: str) -> float:
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{address}", headers={"Cookie": cookie})
+    begin = time.perf_counter()
+    try:
+        with urllib.request.urlopen(request) as answer:
+            answer.read()
+    except urllib.error.HTTPError as error:
+        if error.code != 404:  # of a device of another tenant
+            raise
+    return (time.perf_counter() - begin) * 1000
+
+
+def indexes_vs_none() -> list[float]:
+    """Events a second at 500 a batch from sixteen clients, by turns with both indexes of these pages and without."""
+    from django.core.management import call_command
+
+    keys, ratios = environment.make_keys(), []
+    states = {"with": "0002_find_events", "without": "0001_initial"}
+    with environment.serving() as server:
+        rate(server, keys, events.batches(500, 500, 1))
+        for run in range(TURNS):
+            seconds = dict.fromkeys(states, 0.0)
+            # The disk is still busy with the turn before, so each goes once first and once second.
+            for turn, name in enumerate(("with", "without", "without", "with")):
+                environment.truncate()
+                call_command("migrate", "ingest", states[name], verbosity=0)
+                seconds[name] += 1 / rate(server, keys, events.batches(500, 500, 2 + 4 * run + turn))
+            say("with {with:.2f} s a million   without {without:.2f} s".format(**{n: 5e5 * s for n, s in seconds.items()}))
+            ratios.append(seconds["without"] / seconds["with"])
+    call_command("migrate", "ingest", verbosity=0)
+    return ratios

@@ -12,6 +12,7 @@ from django.db.models import Count, Q, QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest
 from django.template.defaultfilters import pluralize
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -76,8 +77,9 @@ class DeviceAdmin(IssuesKeys, NeverDeleted, TenantScoped):
         ("online", "last_seen"),
         ("created", "registered"),
         "added",
+        "events",
     )
-    readonly_fields = ("online", "last_seen", "created", "registered", "added")
+    readonly_fields = ("online", "last_seen", "created", "registered", "added", "events")
     change_form_outer_after_template = "admin/devices/device/keys.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
@@ -108,6 +110,11 @@ class DeviceAdmin(IssuesKeys, NeverDeleted, TenantScoped):
     @admin.display(description="added by")
     def added(self, device: Device) -> SafeString | str:
         return in_words(whose_act(device, Verb.DEVICE_CREATED, Verb.DEVICE_REGISTERED))
+
+    @admin.display(description="what it sent")
+    def events(self, device: Device) -> SafeString:
+        url = reverse("admin:ingest_ingestevent_changelist", query={"device__id__exact": device.pk})
+        return format_html('<a class="text-link" href="{}">Show the events of this device</a>', url)
 
     @admin.display(description="active keys", ordering="active_keys")
     def active_keys(self, device: Any) -> int:
