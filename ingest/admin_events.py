@@ -206,12 +206,16 @@ class EventChangeList(BoundedChangeList):
         self.looks_back_to = found.received_at if self.newest_first else None
         return cast("list[Model]", found.events)
 
+    @property
+    def note(self) -> str:
+        """Which time was understood, by which clock."""
+        has_window = (self.window.start or self.window.end) and not self.refusals
+        return f"Events {self.window.in_words}." if has_window else ""
+
     def reasons(self) -> Iterator[SafeString | str]:
         """Why the list is empty, and what to try."""
         if self.refusals:
             return
-        if self.window.start or self.window.end:
-            yield f"Only events {self.window.in_words}, were looked for."
         if self.batch_id is not None and not (self.batches and self.batches.exists()):
             yield "There is no such batch, or it has expired, or it belongs to a tenant of which you are no member."
         if self.device:
@@ -235,16 +239,13 @@ class EventChangeList(BoundedChangeList):
 
 def around(event: IngestEvent) -> dict[str, Any]:
     """The query string for what its device sent around `event`."""
-    return {"device__id__exact": event.device_id, "around": exact_text(event.received_at)}
-
-
-def exact_text(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S}"
+    return {"device__id__exact": event.device_id, "around": f"{event.received_at:%Y-%m-%d %H:%M:%S}"}
 
 
 @admin.register(IngestEvent)
 class IngestEventAdmin(BoundedAdmin):
-    list_display = ("event_id", "kind_label", "tenant_link", "device_link", "summary", "received", "nearby")
+    # The time before what may be long: however narrow the page, it is not cut off.
+    list_display = ("event_id", "received", "nearby", "kind_label", "tenant_link", "device_link", "summary")
     list_filter = (
         WindowFilter,
         ("device", RelatedFilter),

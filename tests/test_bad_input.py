@@ -214,7 +214,10 @@ LISTS = {
     "devices_device": ["tenant__id__exact", "online", "type"],
     "devices_devicekey": ["state", "device__id__exact"],
     "alerts_securityalert": ["tenant__id__exact", "device__id__exact", "severity__exact", "status__exact"],
-    "ingest_ingestevent": ["kind__exact", "tenant__id__exact", "batch", "received_at_from_0", "received_at_to_1"],
+    "ingest_ingestevent": [
+        "kind__exact", "tenant__id__exact", "device__id__exact", "batch", "around", "since", "until", "clock", "before",
+        "after", "q",
+    ],
     "ingest_ingestbatch": ["tenant__id__exact", "received_at_from_0"],
     "ingest_rejectedbatch": ["code", "tenant__id__exact"],
     "auth_user": ["is_staff__exact"],

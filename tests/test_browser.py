@@ -5,6 +5,7 @@ from django.contrib.auth import get_user_model
 from playwright.sync_api import expect
 
 from alerts.models import SecurityAlert
+from devices.models import Device
 from tests.support.assertions import assert_problem
 from tests.support.browser import log_in
 from tests.support.events import alert, log
@@ -65,5 +66,9 @@ def test_the_lists_and_forms_of_the_admin_fit_a_laptop(start_server, transaction
     for path in ("ingest/ingestevent/", "alerts/securityalert/"):
         page.goto(f"{server.url}/admin/{path}")
         assert page.locator("#result_list").bounding_box()["width"] <= 960
+    Device.objects.update(name="a device with a long name " * 6)
+    page.goto(f"{server.url}/admin/ingest/ingestevent/")
+    received = page.locator("td.field-received").first.bounding_box()
+    assert received["x"] + received["width"] <= 1280
     page.goto(f"{server.url}/admin/auth/user/{root.pk}/change/")
     assert page.evaluate("document.documentElement.scrollWidth") <= 1280

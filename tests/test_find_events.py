@@ -314,7 +314,7 @@ def test_an_empty_list_says_why_and_when_the_device_last_sent_an_event(admin_cli
     event = store(received_at=NOON)[0]
     response = admin_client.get(of_device(device_key.device, around=f"{NOON:%Y-%m-%d} 03:00"))
     assert rows_shown(response) == []
-    assert f"from {NOON:%Y-%m-%d} 02:55:00 UTC to {NOON:%Y-%m-%d} 03:05:00 UTC, by our clock" in response.text
+    assert f"from {NOON:%Y-%m-%d} 02:55:00 UTC to {NOON:%Y-%m-%d} 03:05:00 UTC, by our clock." in response.text
     text = response.text.replace("&amp;", "&")
     there = re.search(r'The device last sent an event at <a class="text-link" href="([^"]+)">', text)[1]
     assert rows_shown(admin_client.get(there)) == [event.pk]
