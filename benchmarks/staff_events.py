@@ -5,7 +5,7 @@ import statistics
 import time
 import urllib.error
 import urllib.request
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from benchmarks import environment, events
 from benchmarks.environment import TENANTS, say
@@ -86,9 +86,11 @@ def fill(rows: int) -> None:
             cursor.execute(FILL_EVENTS, [first, min(first + 100, blocks) - 1])
         set_forward(TABLES)
         cursor.execute("VACUUM ANALYZE ingest_events, ingest_batches")
-        cursor.execute("SELECT brin_summarize_new_values(indexrelid::regclass) FROM pg_index JOIN pg_class"
-                       " ON oid = indexrelid WHERE relam = (SELECT oid FROM pg_am WHERE amname = 'brin')"
-                       " AND relkind = 'i'")
+        cursor.execute(
+            "SELECT brin_summarize_new_values(indexrelid::regclass) FROM pg_index JOIN pg_class"
+            " ON oid = indexrelid WHERE relam = (SELECT oid FROM pg_am WHERE amname = 'brin')"
+            " AND relkind = 'i'"
+        )
         cursor.execute("CHECKPOINT")
 
 
@@ -188,7 +190,11 @@ def indexes_vs_none() -> list[float]:
                 environment.truncate()
                 call_command("migrate", "ingest", states[name], verbosity=0)
                 seconds[name] += 1 / rate(server, keys, events.batches(500, 500, 2 + 4 * run + turn))
-            say("with {with:.2f} s a million   without {without:.2f} s".format(**{n: 5e5 * s for n, s in seconds.items()}))
+            say(
+                "with {with:.2f} s a million   without {without:.2f} s".format(
+                    **{n: 5e5 * s for n, s in seconds.items()}
+                )
+            )
             ratios.append(seconds["without"] / seconds["with"])
     call_command("migrate", "ingest", verbosity=0)
     return ratios

@@ -49,6 +49,6 @@ class Order:
         if is_id(text):
             return int(text)
         moment = datetime.fromisoformat(text)
-        if moment.tzinfo is None or not "T" in text:
+        if moment.tzinfo is None or "T" not in text:
             raise ValueError("A place has times with an offset.")
         return moment

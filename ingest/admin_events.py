@@ -74,7 +74,9 @@ class WindowFilter(admin.ListFilter):
     end: datetime | None = None
     refusal = ""
 
-    def __init__(self, request: HttpRequest, params: dict[str, list[str]], model: type[Model], model_admin: Any) -> None:
+    def __init__(
+        self, request: HttpRequest, params: dict[str, list[str]], model: type[Model], model_admin: Any
+    ) -> None:
         super().__init__(request, params, model, model_admin)
         self.used_parameters = {name: params.pop(name)[-1] for name in self.NAMES if name in params}
         self.clock = self.used_parameters.get("clock") or OURS
@@ -229,7 +231,9 @@ class EventChangeList(BoundedChangeList):
             query = around(last[0])
             url = reverse("admin:ingest_ingestevent_changelist", query=query)
             yield format_html(
-                'The device last sent an event at <a class="text-link" href="{}">{}</a>.', url, exact(last[0].received_at)
+                'The device last sent an event at <a class="text-link" href="{}">{}</a>.',
+                url,
+                exact(last[0].received_at),
             )
         else:
             yield "The device has sent no event that is still kept."
@@ -307,5 +311,6 @@ class IngestEventAdmin(BoundedAdmin):
     def nearby(self, event: IngestEvent) -> SafeString:
         url = reverse("admin:ingest_ingestevent_changelist", query=around(event))
         return format_html(
-            '<a class="text-link whitespace-nowrap" href="{}" title="What the device sent around it">±5 minutes</a>', url
+            '<a class="text-link whitespace-nowrap" href="{}" title="What the device sent around it">±5 minutes</a>',
+            url,
         )

@@ -6,7 +6,9 @@ from datetime import UTC, date, datetime, time
 IN_WORDS = "Write 14:05 (today, UTC), 2026-11-20 14:05 or 2026-11-20T14:05:00+01:00."
 CLOCK = re.compile(r"\d{1,2}:\d\d(:\d\d)?")
 DATE = re.compile(r"\d{4}-\d\d-\d\d")
-MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)[T ]+(\d{1,2}:\d\d(?::\d\d(?:[.,]\d{1,6})?)?) ?(Z|[+-]\d\d:?\d\d)?", re.IGNORECASE)
+MOMENT = re.compile(
+    r"(\d{4}-\d\d-\d\d)[T ]+(\d{1,2}:\d\d(?::\d\d(?:[.,]\d{1,6})?)?) ?(Z|[+-]\d\d:?\d\d)?", re.IGNORECASE
+)
 FIRST_YEAR, LAST_YEAR = 1970, 9998  # with room for what is added to and taken from a moment
 
 

@@ -14,7 +14,7 @@ from devices.models import Device, DeviceKey
 from ingest.models import IngestBatch, IngestEvent
 from tenants.admin import bounded
 from tenants.models import Tenant
-from tests.support.admin_pages import list_of, page_of, rows_shown
+from tests.support.admin_pages import link, list_of, page_of, rows_shown
 from tests.support.servers import servers_only
 
 pytestmark = pytest.mark.django_db
@@ -164,12 +164,6 @@ def test_nothing_is_counted_or_sorted_without_a_bound(admin_client, store, make_
         assert "COUNT(" not in sql, sql
 
 
-def link(response, text: str) -> str | None:
-    """Where the link with this text leads."""
-    found = re.search(rf'<a class="text-link" href="([^"]+)" rel="(?:next|prev)">\s*{text}', response.text)
-    return found and list_of(response.context["cl"].model) + found[1].replace("&amp;", "&")
-
-
 @pytest.mark.parametrize("model", [IngestEvent, IngestBatch, SecurityAlert, AlertGroup])
 def test_pages_lead_to_the_older_rows_and_back(admin_client, store, make_alert, monkeypatch, model):
     monkeypatch.setattr(admin.site.get_model_admin(model), "list_per_page", 3)
@@ -178,15 +172,15 @@ def test_pages_lead_to_the_older_rows_and_back(admin_client, store, make_alert, 
         make_alert()
     rows = list(model.objects.order_by("-pk").values_list("pk", flat=True))
     pages = [admin_client.get(list_of(model))]
-    assert link(pages[0], "‹ Newer") is None
-    while older := link(pages[-1], "Older ›"):
+    assert link(pages[0], "Newer") is None
+    while older := link(pages[-1], "Older"):
         pages.append(admin_client.get(older))
     assert [rows_shown(page) for page in pages] == [rows[:3], rows[3:6], rows[6:]]
-    back = admin_client.get(link(pages[-1], "‹ Newer"))
+    back = admin_client.get(link(pages[-1], "Newer"))
     assert rows_shown(back) == rows[3:6]
-    first = admin_client.get(link(back, "‹ Newer"))
+    first = admin_client.get(link(back, "Newer"))
     assert rows_shown(first) == rows[:3]
-    assert link(first, "Older ›")
+    assert link(first, "Older")
 
 
 def test_the_newest_rows_fill_a_page_however_one_gets_there(admin_client, store, monkeypatch):
@@ -194,7 +188,7 @@ def test_the_newest_rows_fill_a_page_however_one_gets_there(admin_client, store,
     events = [event.pk for event in reversed(store(8))]
     response = admin_client.get(list_of(IngestEvent), {"after": events[1]})
     assert rows_shown(response) == events[:3]
-    assert link(response, "‹ Newer") is None
+    assert link(response, "Newer") is None
 
 
 def test_a_search_goes_on_with_the_rows_that_it_left_out(admin_client, store, monkeypatch):
@@ -203,7 +197,7 @@ def test_a_search_goes_on_with_the_rows_that_it_left_out(admin_client, store, mo
     store(7)
     response = admin_client.get(list_of(IngestEvent), {"kind__exact": "telemetry"})
     assert rows_shown(response) == []
-    response = admin_client.get(link(response, "Search older ›"))
+    response = admin_client.get(link(response, "Search older"))
     assert rows_shown(response) == [event.pk for event in reversed(old)]
 
 

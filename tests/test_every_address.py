@@ -20,7 +20,8 @@ pytestmark = [pytest.mark.exhaustive, pytest.mark.once, pytest.mark.django_db(tr
 NAMES = [
     "q", "p", "o", "e", "all", "page", "s", "next", "format", "lang", "term", "app_label", "model_name", "field_name",
     "tenant", "name", "device", "label", "expires_at", "usage_limit", "members", "username", "id__exact",
-    "tenant__id__exact", "device__id__exact", "batch", "around", "since", "until", "clock", "before", "after", "kind__exact", "state", "online", "module", "code",
+    "tenant__id__exact", "device__id__exact", "batch", "kind__exact", "state", "online", "module", "code",
+    "around", "until", "clock", "before", "after",
     "received_at_from_0", "received_at_from_1", "received_at_to_0", "severity__exact", "status__exact",
     "_changelist_filters", "_popup", "_to_field", "_facets", "_continue", "action", "_selected_action", "select_across",
     "index", "overlap", "since", "extended", "csrfmiddlewaretoken", "password", "old_password", "post",

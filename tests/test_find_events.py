@@ -13,7 +13,7 @@ from ingest import finding
 from ingest.models import IngestBatch, IngestEvent
 from ingest.moments import NotAMoment, parse_moment
 from tenants.admin import bounded
-from tests.support.admin_pages import list_of, page_of, rows_shown
+from tests.support.admin_pages import link, list_of, page_of, rows_shown
 from tests.support.side import Side
 
 pytestmark = pytest.mark.django_db
@@ -43,11 +43,6 @@ def interleave(first: list[IngestEvent], second: list[IngestEvent]) -> None:
 
 def of_device(device: Device, **query) -> str:
     return f"{LIST}?{urlencode({'device__id__exact': device.pk} | query)}"
-
-
-def link(response, text: str) -> str | None:
-    found = re.search(rf'<a class="text-link" href="([^"]+)" rel="(?:next|prev)">\s*{text}', response.text)
-    return found and LIST + found[1].replace("&amp;", "&")
 
 
 # A batch and a device
@@ -88,11 +83,11 @@ def test_the_pages_of_a_device_show_each_of_its_events_once(admin_client, store,
         IngestEvent.objects.filter(batch=batch[0].batch_id).update(device=other)
     wanted = [event.pk for batch in reversed(batches[::2]) for event in reversed(batch)]
     pages = [admin_client.get(of_device(device_key.device))]
-    while older := link(pages[-1], "Older ›"):
+    while older := link(pages[-1], "Older"):
         pages.append(admin_client.get(older))
     assert [pk for page in pages for pk in rows_shown(page)] == wanted
     assert len(pages) == 2
-    assert rows_shown(admin_client.get(link(pages[1], "‹ Newer"))) == wanted[:3]
+    assert rows_shown(admin_client.get(link(pages[1], "Newer"))) == wanted[:3]
 
 
 def test_a_filter_that_leaves_out_most_events_of_a_device_says_how_far_it_looked(
@@ -106,7 +101,7 @@ def test_a_filter_that_leaves_out_most_events_of_a_device_says_how_far_it_looked
     assert rows_shown(response) == []
     assert "were searched, back to" in response.text
     while not rows_shown(response):
-        response = admin_client.get(link(response, "Search older ›"))
+        response = admin_client.get(link(response, "Search older"))
     assert rows_shown(response) == [rare.pk]
 
 
@@ -124,7 +119,9 @@ def test_expired_batches_of_a_device_are_not_looked_through(admin_client, store,
 
 def test_the_page_of_a_device_leads_to_its_events(admin_client, store, device_key):
     event = store()[0]
-    found = re.search(r'href="([^"]+ingestevent/\?device__id__exact=\d+)"', admin_client.get(page_of(device_key.device)).text)
+    found = re.search(
+        r'href="([^"]+ingestevent/\?device__id__exact=\d+)"', admin_client.get(page_of(device_key.device)).text
+    )
     assert rows_shown(admin_client.get(found[1])) == [event.pk]
 
 
@@ -216,9 +213,9 @@ def test_what_a_device_sent_around_a_moment_by_its_own_clock(admin_client, store
     query |= {"device__id__exact": device_key.device_id} if by_device else {}
     first = admin_client.get(LIST, query)
     assert rows_shown(first) == [rows[5], rows[2], rows[1]]
-    second = admin_client.get(link(first, "Older ›"))
+    second = admin_client.get(link(first, "Older"))
     assert rows_shown(second) == [rows[0], rows[-4]]
-    assert rows_shown(admin_client.get(link(second, "‹ Newer"))) == [rows[5], rows[2], rows[1]]
+    assert rows_shown(admin_client.get(link(second, "Newer"))) == [rows[5], rows[2], rows[1]]
     assert rows_shown(admin_client.get(LIST, query | {"clock": "ours"})) == []
 
 
@@ -296,7 +293,7 @@ def test_a_search_that_was_cut_says_until_where_it_looked(admin_client, store, m
     store(7)
     response = admin_client.get(LIST, {"q": "10.0.0.5"})
     assert "Only the newest rows were searched, back to" in response.text
-    assert rows_shown(admin_client.get(link(response, "Search older ›"))) == [old.pk]
+    assert rows_shown(admin_client.get(link(response, "Search older"))) == [old.pk]
 
 
 def test_a_network_of_ipv6_and_a_long_text_are_refused_with_a_message(admin_client, store):

@@ -1,5 +1,7 @@
 """URLs in the admin, and the rows that its lists show."""
 
+import re
+
 from django.urls import reverse
 
 
@@ -13,3 +15,9 @@ def list_of(model) -> str:
 
 def rows_shown(response) -> list[int]:
     return [row.pk for row in response.context["cl"].result_list]
+
+
+def link(response, text: str) -> str | None:
+    """Where the link to older or newer rows leads, None if a list has none with this text."""
+    found = re.search(rf'<a class="text-link" href="([^"]+)" rel="(?:next|prev)">[^<]*{text}', response.text)
+    return found and list_of(response.context["cl"].model) + found[1].replace("&amp;", "&")
