@@ -180,7 +180,7 @@ def indexes_vs_none() -> list[float]:
     from django.core.management import call_command
 
     keys, ratios = environment.make_keys(), []
-    states = {"with": "0002_find_events", "without": "0001_initial"}
+    states = {"with": "0004_find_events", "without": "0003_counts_by_the_minute"}
     with environment.serving() as server:
         rate(server, keys, events.batches(500, 500, 1))
         for run in range(TURNS):

@@ -24,9 +24,9 @@ def migrate(name: str) -> None:
 @pytest.fixture
 def before():
     """Without the indexes. Afterwards the database is as the other tests expect it."""
-    migrate("0001_initial")
+    migrate("0003_counts_by_the_minute")
     yield
-    migrate("0002_find_events")
+    migrate("0004_find_events")
 
 
 def indexes_of(table: str) -> dict[str, bool]:
@@ -51,7 +51,7 @@ def tables() -> list[str]:
 @servers_only
 def test_every_partition_gets_the_index_and_the_whole_can_be_used(before):
     assert not any(indexes_of(table) for table in tables())
-    migrate("0002_find_events")
+    migrate("0004_find_events")
     assert all(list(indexes_of(table).values()) == [True] for table in tables())
 
 
@@ -71,7 +71,7 @@ def test_an_interrupted_migration_can_be_run_again(before):
     with connection.cursor() as cursor:
         cursor.execute(f"CREATE INDEX {INDEX} ON ONLY {partitions.TABLE} USING brin (batch_id)")
         cursor.execute(f"CREATE INDEX {partitions.TABLE}_default_batch ON {partitions.TABLE}_default (batch_id)")
-    migrate("0002_find_events")
+    migrate("0004_find_events")
     assert all(list(indexes_of(table).values()) == [True] for table in tables())
 
 

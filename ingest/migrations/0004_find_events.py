@@ -53,7 +53,7 @@ class AddIndexToPartitions(migrations.AddIndex):
 class Migration(migrations.Migration):
     atomic = False
 
-    dependencies = [("ingest", "0001_initial")]
+    dependencies = [("ingest", "0003_counts_by_the_minute")]
 
     operations = [
         AddIndexOnline("ingestbatch", BATCHES_OF_DEVICE),

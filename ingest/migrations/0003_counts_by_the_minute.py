@@ -23,7 +23,7 @@ def key(*fields):
 class Migration(migrations.Migration):
     dependencies = [
         ("devices", "0001_initial"),
-        ("ingest", "0003_counts_of_kinds"),
+        ("ingest", "0002_counts_of_kinds"),
         ("tenants", "0003_roles"),
     ]
 
