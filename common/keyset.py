@@ -2,7 +2,7 @@
 first. https://use-the-index-luke.com/no-offset
 """
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.db.models import Q, QuerySet
@@ -27,7 +27,7 @@ class Order:
     def parse(self, text: str) -> tuple[Any, ...]:
         """The place that `place_of` gave. Raises ValueError."""
         parts = text.split(",") if len(text) <= PLACE_LENGTH else []
-        return tuple(self._value(part) for _, part in zip(self.fields, parts, strict=True))
+        return tuple(self._value(field, part) for field, part in zip(self.fields, parts, strict=True))
 
     def sort(self, rows: QuerySet, *, newest_first: bool = True) -> QuerySet:
         return rows.order_by(*(f"-{field}" if newest_first else field for field in self.fields))
@@ -45,10 +45,15 @@ class Order:
         return value.isoformat() if isinstance(value, datetime) else str(value)
 
     @staticmethod
-    def _value(text: str) -> Any:
-        if is_id(text):
+    def _value(field: str, text: str) -> Any:
+        if field == "pk" or field.endswith("_id"):
+            if not is_id(text):
+                raise ValueError("This is not an id.")
             return int(text)
         moment = datetime.fromisoformat(text)
-        if moment.tzinfo is None or "T" not in text:
+        if moment.tzinfo is None:
             raise ValueError("A place has times with an offset.")
-        return moment
+        try:
+            return moment.astimezone(UTC)
+        except OverflowError as error:
+            raise ValueError("There is no such time in UTC.") from error

@@ -23,8 +23,8 @@ from common.keyset import Order
 from devices.models import Device
 from ingest.finding import THROUGH_BATCHES, batches_of, received_between, through_batches
 from ingest.models import IngestBatch, IngestEvent, Kind
-from ingest.moments import NotAMoment, parse_moment
-from ingest.searching import NotSearchable, search
+from ingest.moments import InvalidMomentError, parse_moment
+from ingest.searching import InvalidSearchError, search
 from tenants.admin.bounded import BoundedAdmin, BoundedChangeList, IdFilter
 from tenants.admin.display import badge, exact, related
 from tenants.admin.pages import RelatedFilter
@@ -78,28 +78,29 @@ class WindowFilter(admin.ListFilter):
         self, request: HttpRequest, params: dict[str, list[str]], model: type[Model], model_admin: Any
     ) -> None:
         super().__init__(request, params, model, model_admin)
-        self.used_parameters = {name: params.pop(name)[-1] for name in self.NAMES if name in params}
-        self.clock = self.used_parameters.get("clock") or OURS
+        given = {name: params.pop(name)[-1] for name in self.NAMES if name in params}
+        self.used_parameters = dict(given)
+        self.clock = given.get("clock") or OURS
         try:
-            self._read(*(self.used_parameters.get(name, "").strip() for name in ("around", "since", "until")))
-        except NotAMoment as error:
+            self._read(*(given.get(name, "").strip() for name in ("around", "since", "until")))
+        except InvalidMomentError as error:
             self.refusal = str(error)
 
     def _read(self, around: str, since: str, until: str) -> None:
         now = timezone.now()
         if self.clock not in CLOCKS:
-            raise NotAMoment(f"There is no clock “{self.clock[:40]}”: it is “{OURS}” or “{DEVICES}”.")
+            raise InvalidMomentError(f"There is no clock “{self.clock[:40]}”: it is “{OURS}” or “{DEVICES}”.")
         if around and (since or until):
-            raise NotAMoment("Give either a moment or a range of time.")
+            raise InvalidMomentError("Give either a moment or a range of time.")
         if around:
             moment = parse_moment(around, now)
             self.start, self.end = moment - AROUND, moment + AROUND
         self.start = parse_moment(since, now, time.min) if since else self.start
         self.end = parse_moment(until, now, time.max) if until else self.end
         if self.start and self.end and self.start > self.end:
-            raise NotAMoment("The range of time ends before it begins.")
+            raise InvalidMomentError("The range of time ends before it begins.")
         if self.is_by_device and not (self.start and self.end and self.end - self.start <= LONGEST_BY_DEVICE):
-            raise NotAMoment("By the device's clock a range needs both ends, at most a day apart.")
+            raise InvalidMomentError("By the device's clock a range needs both ends, at most a day apart.")
 
     @property
     def is_by_device(self) -> bool:
@@ -132,7 +133,9 @@ class WindowFilter(admin.ListFilter):
         clock = "by the device's clock" if self.is_by_device else "by our clock"
         if self.start and self.end:
             return f"from {exact(self.start)} to {exact(self.end)}, {clock}"
-        return f"since {exact(self.start)}, {clock}" if self.start else f"until {exact(self.end)}, {clock}"
+        if self.start:
+            return f"since {exact(self.start)}, {clock}"
+        return f"until {exact(self.end)}, {clock}" if self.end else "at any time"
 
 
 class BatchFilter(IdFilter):
@@ -281,7 +284,7 @@ class IngestEventAdmin(BoundedAdmin):
             return queryset, False
         try:
             return search(queryset, search_term), False
-        except NotSearchable as error:
+        except InvalidSearchError as error:
             self.message_user(request, f"{error} Nothing was searched for.", messages.ERROR)
             return queryset.none(), False
 

@@ -33,7 +33,7 @@ class Found(NamedTuple):
 
 def batches_of(device: Device) -> QuerySet[IngestBatch]:
     """The batches of `device` that may have events: batches are kept longer than events."""
-    batches = IngestBatch.objects.filter(tenant=device.tenant_id, device=device)
+    batches: QuerySet[IngestBatch] = IngestBatch.objects.filter(tenant=device.tenant_id, device=device)
     if days := device.tenant.retention_days:
         batches = received_between(batches, timezone.now() - timedelta(days=days) - EXPIRED_FOR, None)
     return batches

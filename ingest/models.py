@@ -42,7 +42,10 @@ class IngestBatch(SentByDevice):
         verbose_name = "batch"
         verbose_name_plural = "batches"
         ordering = ["-id"]
-        indexes = [BlockIndex(fields=["received_at"], name="ingest_batches_received_at")]
+        indexes = [
+            BlockIndex(fields=["received_at"], name="ingest_batches_received_at"),
+            models.Index(fields=["device", "id"], name="ingest_batches_device"),
+        ]
         constraints = [
             models.UniqueConstraint(
                 fields=["device", "digest"],
@@ -55,7 +58,6 @@ class IngestBatch(SentByDevice):
                 name="ingest_batches_idempotency_key",
             ),
         ]
-        indexes = [models.Index(fields=["device", "id"], name="ingest_batches_device")]
 
     def __str__(self) -> str:
         return f"batch {self.pk}"

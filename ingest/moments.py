@@ -12,12 +12,12 @@ MOMENT = re.compile(
 FIRST_YEAR, LAST_YEAR = 1970, 9998  # with room for what is added to and taken from a moment
 
 
-class NotAMoment(ValueError):
+class InvalidMomentError(ValueError):
     """`str` says what was expected."""
 
 
 def parse_moment(text: str, now: datetime, day_means: time | None = None) -> datetime:
-    """The moment that `text` names; a date alone is `day_means` on that day. Raises NotAMoment."""
+    """The moment that `text` names; a date alone is `day_means` on that day. Raises InvalidMomentError."""
     text = text.strip()
     try:
         if CLOCK.fullmatch(text):
@@ -30,7 +30,7 @@ def parse_moment(text: str, now: datetime, day_means: time | None = None) -> dat
             return _in_bounds(moment)
     except (ValueError, OverflowError):  # well-formed, but there is no such day or time
         pass
-    raise NotAMoment(f"“{text[:40]}” is not a time. {IN_WORDS}")
+    raise InvalidMomentError(f"“{text[:40]}” is not a time. {IN_WORDS}")
 
 
 def _time(text: str) -> time:

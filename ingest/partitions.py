@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TypeVar
 
 from django.db import IntegrityError, OperationalError, connection, transaction
@@ -121,7 +122,7 @@ def add_index(name: str, how: str) -> None:
         with connection.cursor() as cursor:
             cursor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {part}")
             cursor.execute(f"CREATE INDEX CONCURRENTLY {part} ON {partition} {how}")
-        _with_lock(lambda part=part: _attach_index(name, part))
+        _with_lock(partial(_attach_index, name, part))
 
 
 def _without_index(name: str) -> list[str]:

@@ -13,7 +13,7 @@ OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 LOOKS_LIKE_ADDRESS = re.compile(r"[0-9a-f]*:[0-9a-f:.]*(/\d+)?|\d+(\.\d+){3}(/\d+)?", re.IGNORECASE)
 
 
-class NotSearchable(ValueError):
+class InvalidSearchError(ValueError):
     """`str` says why."""
 
 
@@ -34,27 +34,27 @@ class HasValue(Func):
         path = f'$.** ? (@ like_regex {json.dumps(self.pattern)} flag "i")'
         return f"jsonb_path_exists({column}, %s::jsonpath)", [*parameters, path]
 
-    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> tuple[str, list[Any]]:
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> tuple[str, tuple[str | int, ...]]:
         column, parameters = compiler.compile(self.source_expressions[0])
         found = f"SELECT 1 FROM json_tree({column}) WHERE type = 'text' AND atom REGEXP %s"  # noqa: S608
-        return f"EXISTS ({found})", [*parameters, f"(?i){self.pattern}"]
+        return f"EXISTS ({found})", (*parameters, f"(?i){self.pattern}")
 
 
 def search(events: QuerySet, text: str) -> QuerySet:
     """The events in whose data `text` is. If it is an address, or an IPv4 network, only as a whole value.
 
-    Raises NotSearchable.
+    Raises InvalidSearchError.
     """
     text = text.strip()
     if len(text) > MAX_LENGTH:
-        raise NotSearchable(f"A search takes at most {MAX_LENGTH} characters.")
+        raise InvalidSearchError(f"A search takes at most {MAX_LENGTH} characters.")
     if "\0" in text:
-        raise NotSearchable("No event has a NUL character.")
+        raise InvalidSearchError("No event has a NUL character.")
     return events.filter(HasValue("data", pattern_of(text)))
 
 
 def pattern_of(text: str) -> str:
-    """A regular expression for the values that are meant. Raises NotSearchable."""
+    """A regular expression for the values that are meant. Raises InvalidSearchError."""
     if not LOOKS_LIKE_ADDRESS.fullmatch(text):
         return _literally(text)
     try:
@@ -64,7 +64,7 @@ def pattern_of(text: str) -> str:
     if isinstance(network, ipaddress.IPv4Network):
         return rf"^{_of_network(network)}\Z"
     if network.num_addresses > 1:
-        raise NotSearchable("A network of IPv6 can't be searched for. Search for an address.")
+        raise InvalidSearchError("A network of IPv6 can't be searched for. Search for an address.")
     return rf"^({'|'.join(_spellings(network.network_address))})\Z"
 
 

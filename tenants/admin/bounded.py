@@ -1,7 +1,7 @@
 """Admin lists that stay fast over tables of any size."""
 
 from datetime import UTC, datetime, time
-from typing import Any
+from typing import Any, cast
 
 from django.contrib import admin, messages
 from django.db.models import Model, QuerySet
@@ -109,8 +109,9 @@ class BoundedChangeList(ChangeList):
     def _pop(self, name: str, request: HttpRequest) -> str:
         """Take a parameter out of the address: it is no filter, and no link or form keeps it."""
         self.filter_params.pop(name, None)
-        request.GET = request.GET.copy()
-        request.GET.pop(name, None)
+        query = request.GET.copy()
+        query.pop(name, None)
+        request.GET = cast(Any, query)
         return self.params.pop(name, "")
 
     def _start_at(self, name: str, text: str) -> None:
