@@ -100,7 +100,7 @@ audit: $(VENV)/.dev ## check the pinned packages for known vulnerabilities
 check: lint audit test ## everything that must pass
 
 .PHONY: bench
-bench: $(VENV)/.dev ## run the benchmarks and print their ratios (ARGS=…)
+bench: $(VENV)/.dev staticfiles/staticfiles.json ## run the benchmarks and print their ratios (ARGS=…)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 .PHONY: requirements

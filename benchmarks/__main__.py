@@ -11,7 +11,18 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import audit, console, environment, fanout, find, memory, single, staff_events, throughput
+from benchmarks import (
+    audit,
+    console,
+    environment,
+    fanout,
+    find,
+    memory,
+    single,
+    staff_events,
+    staff_lists,
+    throughput,
+)
 
 BENCHMARKS: list[tuple[Callable[[], list[float]], str]] = [
     (throughput.batch500_vs_copy, "500 events a batch, 16 clients, against raw COPY on two connections"),
@@ -33,6 +44,7 @@ BENCHMARKS: list[tuple[Callable[[], list[float]], str]] = [
     (audit.audit_ms, "milliseconds of a page of the admin's audit with a million entries, the median over all kinds"),
     (staff_events.staff_events_ms, "milliseconds of a page on which staff look for events among ten million"),
     (staff_events.indexes_vs_none, "500 events a batch, with the indexes of these pages, against without them"),
+    (staff_lists.staff_list_ms, "milliseconds of CPU for a staff list of 50 rows, the median of eight lists"),
 ]
 RESULTS = Path(__file__).parent.parent / "build" / "bench.json"
 

@@ -248,6 +248,7 @@ SPECTACULAR_SETTINGS = {
 }
 
 LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English")]  # the admin's theme goes through all of them on every page
 FORMAT_MODULE_PATH = ["ingestcloud.formats"]
 TIME_ZONE = "UTC"
 USE_TZ = True

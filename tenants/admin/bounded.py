@@ -8,10 +8,10 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.dateparse import parse_date, parse_time
 from unfold.contrib.filters.admin import RangeDateTimeFilter, TextFilter
-from unfold.views import ChangeList
 
 from common.id_order import RECEIVED_SLACK, first_id, is_id, next_id
 from common.keyset import Order
+from tenants.admin.changelist import StaffChangeList
 from tenants.admin.display import exact
 from tenants.admin.pages import SentByDevices
 from tenants.isolation import bypass_isolation
@@ -77,7 +77,7 @@ class OlderAndNewer:
         self.searches = searches  # the older rows were not searched
 
 
-class BoundedChangeList(ChangeList):
+class BoundedChangeList(StaffChangeList):
     """Always newest first, without a count: one row more than a page shows tells whether there are others.
 
     No filter or search reads more than MAX_SEARCHED_ROWS rows, by primary key. If older rows were left out,

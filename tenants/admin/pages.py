@@ -1,9 +1,12 @@
 """What all admin pages share: whose rows they show, and what they accept from URLs and searches."""
 
+from functools import cache
 from typing import Any, cast
 
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import unquote
+from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import BadRequest, FieldDoesNotExist, PermissionDenied, ValidationError
 from django.db import IntegrityError
 from django.db.models import ForeignKey, Model, QuerySet
@@ -13,11 +16,12 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin
+from unfold.admin import ModelAdmin, checkbox
 from unfold.contrib.filters.admin import AutocompleteSelectFilter
 from unfold.contrib.filters.forms import AutocompleteDropdownForm
 
 from common.sequences import is_taken_id
+from tenants.admin.changelist import StaffChangeList
 from tenants.admin.display import exact, related
 from tenants.models import Tenant, TenantOwnedQuerySet
 
@@ -31,8 +35,21 @@ def page(request: HttpRequest, model_admin: ModelAdmin, template: str, **context
     return TemplateResponse(request, template, context)
 
 
+@cache
+def row_checkbox() -> SafeString:
+    """unfold's checkbox, with braces for its value, as `tenants.admin.display.label` has them for its text."""
+    return checkbox.render(ACTION_CHECKBOX_NAME, "{}")
+
+
 class StaffPages(ModelAdmin):
     """The base of all admin pages: checks what people put into URLs and searches."""
+
+    @admin.display(description=ModelAdmin.action_checkbox.short_description)
+    def action_checkbox(self, obj: Any) -> SafeString:
+        return format_html(row_checkbox(), obj.pk)
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return StaffChangeList
 
     # Django's own log is not written: the audit has what was done, by whichever way.
 
