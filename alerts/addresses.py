@@ -3,6 +3,7 @@
 import ipaddress
 from typing import Any
 
+from django.core.exceptions import EmptyResultSet
 from django.db.models import GenericIPAddressField, Lookup
 
 
@@ -29,6 +30,24 @@ class Within(Lookup):
     def as_sqlite(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:
         column, parameters = self.process_lhs(compiler, connection)
         return f"ingestcloud_within({column}, %s)", [*parameters, self.rhs]
+
+
+@GenericIPAddressField.register_lookup
+class Matches(Within):
+    """For a search box: as `within`, but a text that is not an address or a network matches nothing."""
+
+    lookup_name = "matches"
+
+    def get_prep_lookup(self) -> str:
+        try:
+            return super().get_prep_lookup()
+        except ValueError:
+            return ""
+
+    def process_lhs(self, compiler: Any, connection: Any, lhs: Any = None) -> Any:
+        if not self.rhs:
+            raise EmptyResultSet
+        return super().process_lhs(compiler, connection, lhs)
 
 
 def add_function(connection: Any, **kwargs: object) -> None:

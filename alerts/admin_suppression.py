@@ -39,8 +39,8 @@ class SuppressionRuleAdmin(NeverDeleted, TenantScoped):
     list_display_links = ("state_label", "conditions")
     list_filter = (("tenant", RelatedFilter), StateFilter)
     list_filter_submit = True
-    search_fields = ("title", "reason", "created_by_name")
-    search_help_text = "Title, reason or who made it"
+    search_fields = ("title", "source", "destination", "reason", "created_by_name")
+    search_help_text = "Title, address, reason or who made it"
     fields = (
         "state_label",
         "conditions",

@@ -29,6 +29,8 @@ class IngestBatchAdmin(BoundedAdmin):
         ("device", RelatedFilter),
         ("received_at", ReceivedFilter),
     )
+    search_fields = ("source__matches", "idempotency_key__exact")
+    search_help_text = "Source address or network, or Idempotency-Key"
     fields = (
         ("batch_number", "received"),
         ("tenant_link", "device_link"),

@@ -40,6 +40,8 @@ class RejectedBatchAdmin(SentByDevices):
     )
     list_filter_submit = True
     list_per_page = 50
+    search_fields = ("code", "detail", "source__matches", "idempotency_key__exact")
+    search_help_text = "Reason, detail or source address"
     fields = (
         ("reason", "detail"),
         ("tenant_link", "device_link"),

@@ -97,7 +97,7 @@ def keep_history(sender: Any, instance: User, **kwargs: Any) -> None:
 
 @admin.register(Group)
 class GroupAdmin(SuperusersOnly, DjangoGroupAdmin, StaffPages):
-    pass
+    search_help_text = "Name"
 
 
 def search(request: HttpRequest) -> HttpResponse:

@@ -113,8 +113,8 @@ class DeviceKeyAdmin(KeyAdmin):
     list_display = ("prefix", "state_label", "device_link", "tenant", "created", "expires", "last_used")
     list_filter = (KeyStateFilter, ("device", RelatedFilter), ("device__tenant", RelatedFilter))
     list_select_related = ("device__tenant",)
-    search_fields = ("prefix__startswith",)
-    search_help_text = "How the key starts, such as dvc_Ab3"
+    search_fields = ("prefix__startswith", "device__name")
+    search_help_text = "Device, or how the key starts"
     fields = (
         ("prefix", "state_label"),
         ("device_link", "tenant"),

@@ -67,8 +67,8 @@ class DeviceAdmin(IssuesKeys, NeverDeleted, TenantScoped):
     list_filter_submit = True
     list_select_related = ("tenant",)
     list_per_page = 50
-    search_fields = ("name",)
-    search_help_text = "Name"
+    search_fields = ("name", "type", "location")
+    search_help_text = "Name, type or location"
     autocomplete_fields = ("tenant",)
     fields = (
         ("tenant", "name"),

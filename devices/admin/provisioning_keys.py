@@ -30,7 +30,7 @@ class ProvisioningKeyAdmin(KeyAdmin):
     list_filter = (KeyStateFilter, ("tenant", RelatedFilter))
     list_select_related = ("tenant",)
     search_fields = ("label", "prefix__startswith")
-    search_help_text = "The label, or how the key starts, such as prv_Ab3"
+    search_help_text = "Label, or how the key starts"
     autocomplete_fields = ("tenant",)
     fields = (
         ("label", "tenant_link"),

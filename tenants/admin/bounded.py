@@ -41,7 +41,7 @@ class ReceivedFilter(RangeDateTimeFilter):
             date, given_time = parse_date(date_text), parse_time(time_text)
         except ValueError:  # well-formed, but there is no such day
             return None
-        if date is None or not 1970 <= date.year < 9999:  # room for the slack
+        if (time_text and given_time is None) or date is None or not 1970 <= date.year < 9999:  # room for the slack
             return None
         return datetime.combine(date, (given_time or time_of_day).replace(tzinfo=UTC))
 
@@ -52,6 +52,12 @@ class ReceivedFilter(RangeDateTimeFilter):
     @property
     def end(self) -> datetime | None:
         return self.bound("to", time.max)
+
+    @property
+    def has_wrong_value(self) -> bool:
+        """Whether a date or a time was given of which no bound can be made."""
+        given = {name.split("_")[-2] for name, value in self.used_parameters.items() if value}
+        return ("from" in given and self.start is None) or ("to" in given and self.end is None)
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
         if self.start:
