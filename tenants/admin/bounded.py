@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, time
 from typing import Any, cast
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.dateparse import parse_date, parse_time
@@ -98,10 +98,6 @@ class BoundedChangeList(StaffChangeList):
     newest_first = True  # in which direction the rows are read from the place
     left_out: str | None = None  # the place of the newest row that was not searched
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.refusals: list[str] = []  # what is wrong with the address: then no rows are shown
-        super().__init__(*args, **kwargs)
-
     def get_filters(self, request: HttpRequest) -> Any:
         places = {name: self._pop(name, request) for name in (self.BEFORE, self.AFTER)}
         found = super().get_filters(request)
@@ -133,7 +129,7 @@ class BoundedChangeList(StaffChangeList):
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: list[str | None] | None = None) -> QuerySet:
         queryset = super().get_queryset(request, exclude_parameters)
-        return queryset.none() if self.refusals else self.bound(queryset)
+        return queryset if self.refusals else self.bound(queryset)
 
     def bound(self, queryset: QuerySet) -> QuerySet:
         """The rows of `queryset` that are searched."""
@@ -191,8 +187,7 @@ class BoundedChangeList(StaffChangeList):
         self.result_list, self.result_count, self.full_result_count = rows, len(rows), len(rows)
         self.show_full_result_count = self.can_show_all = self.multi_page = False
         self.show_admin_actions = bool(rows)
-        for refusal in self.refusals:
-            self.model_admin.message_user(request, f"{refusal} Nothing was looked for.", messages.ERROR)
+        self.say_refusals(request)
 
     def _start_at_the_top(self, request: HttpRequest) -> None:
         self.place, self.newest_first = None, True

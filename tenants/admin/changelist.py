@@ -37,7 +37,7 @@ class RefusesFilters(ChangeList):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.refusals: list[str] = []
+        self.refusals: list[str] = []  # what is wrong with the address
         super().__init__(*args, **kwargs)
 
     def get_filters(self, request: HttpRequest) -> Any:
@@ -85,6 +85,9 @@ class RefusesFilters(ChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
+        self.say_refusals(request)
+
+    def say_refusals(self, request: HttpRequest) -> None:
         for refusal in self.refusals:
             self.model_admin.message_user(request, f"{refusal} Nothing was looked for.", messages.ERROR)
 
