@@ -41,8 +41,14 @@ class KeyQuerySet(TenantOwnedQuerySet):
 
     def issue_key(self, **fields: Any) -> tuple[Any, str]:
         """Make a key and return it with its plaintext, which exists nowhere else."""
+        key, plaintext = self.new(**fields)
+        key.save(force_insert=True)
+        return key, plaintext
+
+    def new(self, **fields: Any) -> tuple[Any, str]:
+        """A key that is not stored as yet, with its plaintext."""
         plaintext = self.model.START + secrets.token_urlsafe(32)
-        return self.create(prefix=plaintext[:PREFIX_LENGTH], digest=key_digest(plaintext), **fields), plaintext
+        return self.model(prefix=plaintext[:PREFIX_LENGTH], digest=key_digest(plaintext), **fields), plaintext
 
 
 class Key(models.Model):

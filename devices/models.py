@@ -93,6 +93,16 @@ class DeviceKeyQuerySet(KeyQuerySet):
         """Make a key for `device` and return it with its plaintext, which exists nowhere else."""
         return self.issue_key(device=device, expires_at=expires_at)
 
+    def issue_all(self, devices: Iterable[Device]) -> list[tuple["DeviceKey", str]]:
+        """Make a key for each of `devices`, in one statement, and return them with their plaintexts.
+
+        Needs an open transaction.
+        """
+        issued = [self.new(device=device) for device in devices]
+        keys = self.bulk_create(key for key, _ in issued)
+        device_key_watch.record_all_added(keys)
+        return issued
+
 
 class DeviceKey(Key):
     """The secret that identifies one device."""
@@ -182,13 +192,13 @@ def how_added(device: Device) -> Verb:
     return Verb.DEVICE_REGISTERED if device.registered_with_id else Verb.DEVICE_CREATED
 
 
-audit.Watch(
+device_watch = audit.Watch(
     Device,
     added=how_added,
     changed=dict.fromkeys(["name", "type", "location", "events_per_second", "burst"], Verb.DEVICE_CHANGED),
     details=["registered_with"],
 )
-audit.Watch(
+device_key_watch = audit.Watch(
     DeviceKey,
     added=Verb.DEVICE_KEY_ISSUED,
     changed={"revoked_at": Verb.DEVICE_KEY_REVOKED},

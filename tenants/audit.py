@@ -193,8 +193,14 @@ class Watch:
         record(verb, instance, before=filled(values(instance, self.details)))
 
     def record_added(self, row: Any) -> None:
-        verb = self.added if isinstance(self.added, Verb) else self.added(row)
-        record(verb, row, after=filled(values(row, self.details)))
+        record(self.verb_for(row), row, after=filled(values(row, self.details)))
+
+    def record_all_added(self, rows: Iterable[Any]) -> None:
+        """After a `bulk_create`, of which Django tells no one."""
+        record_all(entry(self.verb_for(row), row, after=filled(values(row, self.details))) for row in rows)
+
+    def verb_for(self, added: Any) -> Verb:
+        return self.added if isinstance(self.added, Verb) else self.added(added)
 
     def fields_in(self, row: Any, update_fields: Any) -> list[str]:
         """The fields that are both watched and saved."""

@@ -20,6 +20,7 @@ from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import AllValuesCheckboxFilter, RadioFilter
 
 from devices.admin.device_keys import IssuesKeys
+from devices.admin.importing import ImportsDevices
 from devices.keys import usable_at
 from devices.models import ONLINE_WITHIN, Device
 from tenants.admin.audit import in_words, whose_act
@@ -59,7 +60,7 @@ class DeviceForm(ModelForm):
 
 
 @admin.register(Device)
-class DeviceAdmin(IssuesKeys, NeverDeleted, TenantScoped):
+class DeviceAdmin(ImportsDevices, IssuesKeys, NeverDeleted, TenantScoped):
     form = DeviceForm
     ordering = ("tenant__slug", "name")  # the query that counts keys drops the model's ordering
     list_display = ("name", "tenant", "online", "last_seen", "type", "location", "active_keys")
