@@ -48,10 +48,9 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_body_that_takes_long_does_not_delay_others(server: Server, make_key, name):
     (body, headers, status), (_, bad), (_, good) = HOSTILE[name], make_key(), make_key()
-    end = time.monotonic() + 2
 
     def send(_: int) -> set[int]:
-        answers = set()
+        end, answers = time.monotonic() + 2, set()
         while time.monotonic() < end:
             answers.add(server.post(bad, content=body, headers=headers).status_code)
         return answers

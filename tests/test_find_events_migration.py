@@ -110,7 +110,7 @@ def store_elsewhere() -> None:
     def insert() -> None:
         try:
             with transaction.atomic(), connection.cursor() as cursor:
-                cursor.execute("SET LOCAL lock_timeout = '1s'")
+                cursor.execute("SET LOCAL lock_timeout = '5s'")
                 row = IngestEvent.objects.get()
                 row.pk = None
                 row.save(force_insert=True)

@@ -3,8 +3,9 @@
 `python -m tools.torture ROUNDS` starts its own database, channel layer and server processes, has devices send, and
 pages and consoles listen all the time, and in each round kills, stops or cuts something at a random moment. Devices
 repeat the same bytes until they are acknowledged; pages reconnect with the last id that they have, consoles with the
-last revision. In the end each console must know the newest state of each group. The last line is `rounds=…
-acknowledged=… lost=… doubled=… missed_alerts=… missed_groups=…`; the exit status is 1 if any promise was broken.
+last revision. In the end each console must know the newest state of each group, and what the worker derived must equal
+a recount of the stored events. The last line is `rounds=… acknowledged=… lost=… doubled=… missed_alerts=…
+missed_groups=…`; the exit status is 1 if any promise was broken.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import httpx
 
@@ -241,6 +243,39 @@ def miscounted_groups(groups: dict[int, State]) -> set[int]:
     return {group for group, state in groups.items() if alerts[group] != state.count} | alerts.keys() - groups.keys()
 
 
+def miscounted_usage() -> list[str]:
+    """Tables of derived counts that differ from a count of the stored events, once the worker's task has run again."""
+    from django.db.models.functions import TruncHour, TruncMinute
+
+    from insights import usage
+    from insights.models import DeviceHour, DeviceMinute, TenantHour, TenantMinute
+
+    usage.count_latest()
+    tables = (
+        (DeviceMinute, "device_id", TruncMinute), (TenantMinute, "tenant_id", TruncMinute),
+        (DeviceHour, "device_id", TruncHour), (TenantHour, "tenant_id", TruncHour),
+    )  # fmt: skip
+    return [model.__name__ for model, owner, period in tables if derived(model, owner) != recounted(owner, period)]
+
+
+def derived(model: Any, owner: str) -> dict[tuple[Any, ...], int]:
+    """The counts of a table, by owner, start of the period and kind."""
+    from ingest.models import Kind
+
+    rows = model.objects.values(owner, "start", *Kind.values)
+    return {(row[owner], row["start"], kind): row[kind] for row in rows for kind in Kind.values if row[kind]}
+
+
+def recounted(owner: str, period: Any) -> dict[tuple[Any, ...], int]:
+    """The same, from the events."""
+    from django.db.models import Count
+
+    from ingest.models import IngestEvent
+
+    events = IngestEvent.objects.order_by().values_list(owner, period("received_at"), "kind")
+    return {tuple(group): count for *group, count in events.annotate(count=Count("pk"))}
+
+
 def main(rounds: int) -> int:
     log, site = Log(), Site()
     try:
@@ -248,6 +283,8 @@ def main(rounds: int) -> int:
         stored, groups = stored_numbers(), stored_groups()
         if miscounted := miscounted_groups(groups):
             log.faults.append(f"groups that do not count their alerts: {miscounted}")
+        if tables := miscounted_usage():
+            log.faults.append(f"counts that are not those of the events: {tables}")
     finally:
         site.end()
     lost = log.acknowledged - set(stored)
