@@ -14,7 +14,7 @@ define INSTALL
 endef
 UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --no-config \
 	--no-emit-index-url --no-emit-find-links --generate-hashes --no-strip-extras --custom-compile-command "make requirements"
-CODE := alerts common devices edge_agent ingest ingestcloud insights tenants
+CODE := alerts common devices edge_agent exports ingest ingestcloud insights tenants
 ARGS ?=
 # Tests mostly wait. Each worker has its own servers, or one of those in REDIS_URL.
 comma := ,

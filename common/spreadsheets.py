@@ -9,10 +9,12 @@ from typing import Any
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
-def as_csv(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+def as_csv(columns: Iterable[str] | None, rows: Iterable[Iterable[Any]]) -> str:
+    """A file with a first line of `columns`, or without them the lines that follow."""
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(columns)
+    if columns is not None:
+        writer.writerow(columns)
     for row in rows:
         writer.writerow(harmless(value) for value in row)
     return text.getvalue()

@@ -30,6 +30,10 @@ def is_superuser(request: HttpRequest) -> bool:
     return request.user.is_superuser
 
 
+def is_staff(request: HttpRequest) -> bool:
+    return request.user.is_staff
+
+
 def never(request: HttpRequest) -> bool:
     """Never mark a link that leaves the admin as active. Judged by its URL, it would be on /admin/alerts/ too."""
     return False
@@ -102,6 +106,7 @@ UNFOLD = {
                     entry("Events", "list_alt", "ingest.ingestevent"),
                     entry("Batches", "inventory_2", "ingest.ingestbatch"),
                     entry("Rejected batches", "unpublished", "ingest.rejectedbatch"),
+                    entry("Exports", "download", "exports.listexport", is_staff),
                 ],
             },
             {

@@ -81,6 +81,7 @@ INSTALLED_APPS = [
     "channels",
     "ingestcloud.apps.IngestCloudConfig",
     "tenants",
+    "exports",
     "devices",
     "alerts",
     "ingest",

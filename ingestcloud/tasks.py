@@ -3,6 +3,7 @@
 import logging
 from datetime import timedelta
 
+from exports.work import continue_exports
 from ingest.maintenance import maintain
 from insights import usage
 from insights.worker import Task
@@ -11,6 +12,7 @@ logger = logging.getLogger(__name__)
 
 TASKS = (
     Task("usage", run=usage.count_latest, every=timedelta(minutes=1)),
+    Task("exports", run=continue_exports, every=timedelta(seconds=5)),
     Task(
         "usage-recount",
         run=usage.recount_latest,

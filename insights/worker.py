@@ -26,6 +26,7 @@ LOOK_EVERY = 5.0  # seconds between two looks for what is due
 RETRY = timedelta(minutes=1)  # after a failure
 STOP_SECONDS = 5.0  # that a task may take to end when its process stops
 LATE_AFTER = 3  # times as long as its period may pass between two successes
+NEVER_LATE_BEFORE = timedelta(minutes=3)  # another task may have the thread for as long
 
 
 @dataclass(frozen=True)
@@ -111,4 +112,4 @@ def late(tasks: Iterable[Task], now: datetime) -> list[str]:
 def _is_late(task: Task, run: LastRun | None, now: datetime) -> bool:
     if run is None or run.succeeded_at is None:
         return True
-    return bool(run.error) or run.succeeded_at < now - LATE_AFTER * task.every
+    return bool(run.error) or run.succeeded_at < now - max(LATE_AFTER * task.every, NEVER_LATE_BEFORE)

@@ -10,6 +10,7 @@ from tests.support.live import ROOT
 FLOORS = (
     "common",
     "tenants",
+    "exports",
     "devices",
     "alerts",
     "ingest",

@@ -73,6 +73,7 @@ class AuditChangeList(BoundedChangeList):
 @admin.register(AuditEntry)
 class AuditEntryAdmin(BoundedAdmin):
     received_field = "at"
+    is_exportable = False  # it has downloads of its own
     list_display = ("time", "actor", "verb_label", "object_label", "tenant_or_site", "source")
     list_display_links = ("time",)
     list_filter = (

@@ -44,6 +44,8 @@ def row_checkbox() -> SafeString:
 class StaffPages(ModelAdmin):
     """The base of all admin pages: checks what people put into URLs and searches."""
 
+    is_exportable = True  # as files, in the background
+
     @admin.display(description=ModelAdmin.action_checkbox.short_description)
     def action_checkbox(self, obj: Any) -> SafeString:
         return format_html(row_checkbox(), obj.pk)

@@ -39,6 +39,7 @@ VERBS = [
     ("rejected_batch_sent_again", "Sent a rejected batch again"),
     ("rejected_batch_downloaded", "Downloaded a rejected batch"),
     ("alerts_exported", "Exported groups of alerts"),
+    ("list_exported", "Exported a list"),
     ("audit_exported", "Exported the audit"),
 ]
 SIGN_INS = "'signed_in', 'sign_in_failed', 'signed_out'"

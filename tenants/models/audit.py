@@ -48,6 +48,7 @@ class Verb(models.TextChoices):
     REJECTED_BATCH_SENT_AGAIN = "rejected_batch_sent_again", "Sent a rejected batch again"
     REJECTED_BATCH_DOWNLOADED = "rejected_batch_downloaded", "Downloaded a rejected batch"
     ALERTS_EXPORTED = "alerts_exported", "Exported groups of alerts"
+    LIST_EXPORTED = "list_exported", "Exported a list"
     AUDIT_EXPORTED = "audit_exported", "Exported the audit"
 
 

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from alerts.models import GroupChange, GroupSearchEntry, SavedFilter
 from devices.models import Device, DeviceKey, ProvisioningKey
+from exports.models import ListExport, ListExportPart
 from ingest.models import IngestBatch, IngestEvent, RefusalCount, RejectedBatch
 from insights.models import COUNTS, DeviceHour, DeviceMinute, TenantHour, TenantMinute
 from tenants import audit
@@ -63,6 +64,13 @@ class Side:
                 tenant=self.tenant, device=self.device, minute=now, code=f"{name}-code", requests=1
             ),
         ]
+        self.export = ListExport.objects.create(
+            user=self.user, model="devices.device", query=f"q={name}", tenants=[self.tenant.pk], steps=1, rows=1,
+            files=1, bytes=9, finished_at=now, counts={str(self.tenant.pk): 1},
+        )  # fmt: skip
+        part = ListExportPart.objects.create(
+            export=self.export, user=self.user, step=0, file=1, content=f"{name}-content\n".encode()
+        )
         actor = audit.Actor(ActorKind.USER, self.user.pk, self.user.username)
         audit.record(Verb.DEVICE_CHANGED, self.device, after={"location": f"{name}-hall"}, actor=actor)
         self.entry = AuditEntry.objects.filter(tenant=self.tenant).latest("pk")
@@ -72,7 +80,7 @@ class Side:
             for row in (
                 self.tenant, self.device, self.key, self.provisioning_key, self.batch, self.event, self.alert,
                 self.alert.group, self.rejected, self.change, self.rule, self.saved_filter, self.search_entry,
-                self.entry, *counted,
+                self.entry, self.export, part, *counted,
             )
         }  # fmt: skip
         self.group = Group.objects.create(name=f"{name}-group")

@@ -1,0 +1,1 @@
+"""Lists of the admin as files, made in the background."""
