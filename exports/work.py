@@ -1,4 +1,4 @@
-"""Makes exports, step by step, in the background. docs/decisions/0049 says why it is like this."""
+"""Makes exports, step by step, in the background. docs/decisions/0046 says why it is like this."""
 
 import json
 import logging

@@ -69,7 +69,7 @@ UNFOLD = {
         }
     },
     "LOGIN": {"form": "ingestcloud.login.StaffLoginForm"},
-    "DASHBOARD_CALLBACK": "ingestcloud.admin.dashboard",
+    "DASHBOARD_CALLBACK": "ingestcloud.overview.dashboard",
     "SIDEBAR": {
         "show_search": False,
         "show_all_applications": False,

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from alerts.models import AlertGroup, SecurityAlert, Status, SuppressionRule
 from devices.models import Device, DeviceKey
+from ingestcloud.overview.cards import Card
 from tenants.models import Tenant
 from tests.support.admin_pages import list_of, page_of, rows_shown
 from tests.support.alert_rows import set_status, suppression_rule
@@ -74,30 +75,42 @@ def test_the_front_page_shows_current_figures_and_alerts(admin_client, device_ke
     make_alert(severity="low")
     make_alert(severity="high", status=Status.CLOSED)
     store()
-    figures = {figure.title: figure for figure in admin_client.get(reverse("admin:index")).context["figures"]}
-    assert figures["Devices online"].value == "1 of 1"
-    assert figures["Open alerts, high or critical"].value == "1"
+    cards = {card.title: card for card in admin_client.get(reverse("admin:index")).context["cards"]}
+    assert (cards["Devices offline"].value, cards["Devices offline"].detail) == ("0", "of 1")
+    assert (cards["New alert groups"].value, cards["New alert groups"].state) == ("1", "bad")
     assert "Port scan" in admin_client.get(reverse("admin:index")).text
-    for figure in figures.values():
-        assert admin_client.get(figure.url).status_code == 200
-    assert len(rows_shown(admin_client.get(figures["Open alerts, high or critical"].url))) == 1
+    for card in cards.values():
+        assert admin_client.get(card.url).status_code == 200
+    assert len(rows_shown(admin_client.get(cards["New alert groups"].url))) == 1
+
+
+def test_a_card_is_bad_if_its_list_has_something_to_do(admin_client, device_key):
+    def offline() -> Card:
+        return next(
+            c for c in admin_client.get(reverse("admin:index")).context["cards"] if c.title == "Devices offline"
+        )
+
+    assert (offline().value, offline().state, offline().detail) == ("0", "good", "of 1, 1 never seen")
+    Device.objects.update(last_seen_at=timezone.now() - timedelta(minutes=6))
+    assert (offline().value, offline().state) == ("1", "bad")
+    assert rows_shown(admin_client.get(offline().url)) == [device_key.device_id]
 
 
 def test_the_front_page_looks_for_no_batch(admin_client, store):
     """That of a tenant whose devices are silent may be far back, behind the batches of all others."""
     store()
     with CaptureQueriesContext(connection) as queries:
-        figures = {f.title: f.value for f in admin_client.get(reverse("admin:index")).context["figures"]}
-    assert figures["Last batch"] == "never"  # by the devices: none has sent one
+        cards = {card.title: card.value for card in admin_client.get(reverse("admin:index")).context["cards"]}
+    assert cards["Last batch"] == "never"  # by the devices: none has sent one
     assert not [query for query in queries if "ingest_batches" in query["sql"]]
     Device.objects.update(last_seen_at=timezone.now() - timedelta(hours=2))
-    figures = {f.title: f.value for f in admin_client.get(reverse("admin:index")).context["figures"]}
-    assert "2\xa0hours ago" in figures["Last batch"]
+    cards = {card.title: card.value for card in admin_client.get(reverse("admin:index")).context["cards"]}
+    assert "2\xa0hours ago" in cards["Last batch"]
 
 
 def test_the_front_page_shows_only_what_the_user_may_view(staff):
     response = staff().get(reverse("admin:index"))
-    assert response.context["figures"] == []
+    assert [response.context[name] for name in ("cards", "charts", "tables")] == [[], [], []]
     assert "Newest alerts" not in response.text
 
 

@@ -14,7 +14,8 @@ from alerts.consumers import alerts_after, newest_id
 from alerts.group_consumer import changes_after, missed_after, newest_revision
 from alerts.models import SecurityAlert
 from devices.models import Device
-from ingestcloud.admin import newest_alerts, open_alerts
+from ingestcloud.overview.cards import new_groups
+from ingestcloud.overview.tables import newest_alerts
 from tenants.isolation import acting_as
 from tests.support.alert_rows import alert_row
 from tests.support.plans import rows_read_of
@@ -82,7 +83,7 @@ def test_a_quiet_tenants_alerts_are_found_without_those_of_a_loud_one(
     quiet_user, devices, make_key, own_alerts, monkeypatch
 ):
     # To find thousands of them, a scan of so small a table would be cheaper.
-    monkeypatch.setattr("ingestcloud.admin.MAX_COUNTED_GROUPS", 500)
+    monkeypatch.setattr("ingestcloud.overview.cards.MAX_COUNTED_GROUPS", 500)
     monkeypatch.setattr("alerts.group_consumer.MAX_MISSED_GROUPS", 500)
     loud = make_key()[0].device
     with connection.cursor() as cursor:
@@ -103,7 +104,7 @@ def test_a_quiet_tenants_alerts_are_found_without_those_of_a_loud_one(
             query()
         read[name] = sum(counts)
     of_groups: dict[str, Callable[[], object]] = {
-        "open alerts of the admin": lambda: open_alerts(request),
+        "open alerts of the admin": lambda: new_groups(quiet_user, timezone.now()),
         "the console's list": lambda: found_by({}, quiet_user).find(101),
         "its urgent groups": lambda: found_by({"severity": ["critical"], "status": ["new"]}, quiet_user).find(201),
         "its closed groups": lambda: found_by({"status": ["closed"]}, quiet_user).find(101),

@@ -2,12 +2,14 @@
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.utils import timezone
 from playwright.sync_api import expect
 
 from alerts.models import SecurityAlert
 from devices.models import Device
+from insights.models import COUNTS, TenantHour
 from tests.support.assertions import assert_problem
-from tests.support.browser import log_in
+from tests.support.browser import DESK, PHONE, expect_fits, log_in
 from tests.support.events import alert, log
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -72,3 +74,25 @@ def test_the_lists_and_forms_of_the_admin_fit_a_laptop(start_server, transaction
     assert received["x"] + received["width"] <= 1280
     page.goto(f"{server.url}/admin/auth/user/{root.pk}/change/")
     assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+
+
+DRAWN = """canvas => {
+  const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+  return new Uint32Array(pixels.buffer).some((pixel) => pixel !== 0);
+}"""
+
+
+@pytest.mark.parametrize(("scheme", "viewport"), [("light", DESK), ("dark", PHONE)])
+def test_the_charts_of_the_overview_are_drawn_and_fit(server, tenant, open_page, scheme, viewport):
+    get_user_model().objects.create_superuser("root", password="a good password")
+    hour = timezone.now().replace(minute=0, second=0, microsecond=0)
+    TenantHour.objects.create(tenant=tenant, start=hour, **(dict.fromkeys(COUNTS, 0) | {"log": 5, "events": 5}))
+    page = open_page(viewport, color_scheme=scheme)
+    log_in(page, server.url, "root", "/admin/")
+    page.get_by_role("link", name="7 days").click()
+    page.wait_for_url("**period=7d")
+    charts = page.locator("#charts canvas")
+    expect(charts).to_have_count(3)
+    for chart in charts.all():
+        assert chart.evaluate(DRAWN)
+    expect_fits(page)

@@ -584,7 +584,13 @@ def test_slugs_are_unique_across_all_tenants(ours, theirs):
 def test_the_front_page_of_the_admin_counts_nothing_of_other_tenants(ours, theirs):
     page = ours.client().get(reverse("admin:index"))
     assert "theirs-" not in page.text
-    assert {"0 of 1", "1"} <= {figure.value for figure in page.context["figures"]}
+    assert "of 1, 1 never seen" in {card.detail for card in page.context["cards"]}
+    assert {card.value for card in page.context["cards"]} == {"0", "1", "never"}
+    for chart in page.context["charts"]:
+        assert "theirs" not in chart.data
+        assert set(chart.totals.values()) <= {"0", "1"}
+    [alerts, tenants] = page.context["tables"]
+    assert [len(alerts.rows), [row[1] for row in tenants.rows]] == [1, ["1"]]
 
 
 # Pages, sockets, devices
