@@ -91,7 +91,7 @@ def test_a_hundred_connections_of_one_client_do_not_delay_others(start_server, t
         answers = set().union(*pool.map(send, range(100)))
     assert answers <= {204, 401, 503}
     assert others.answers == {204}
-    assert_within(1, max(others.waits))
+    assert_within(2, max(others.waits))  # under one, unless other tests have half of the processors
     server.stop()
 
 
